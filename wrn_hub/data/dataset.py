@@ -1,0 +1,77 @@
+"""What every source of images becomes: one array of pixels, one of labels, and the names of the classes."""
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from ..errors import UserError
+
+__all__ = ["ImageDataset"]
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """A split of an image-classification dataset, in memory or memory-mapped.
+
+    Attributes:
+        name: What it was loaded as, for example "cifar10".
+        split: "train" or "test".
+        images: uint8 (N, H, W, 3), RGB.
+        labels: int64 (N,), each from 0 to ``len(classes) - 1``.
+        classes: The names of the classes.
+
+    Raises:
+        UserError: shapes, types or labels are not those above.
+    """
+
+    name: str
+    split: str
+    images: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        where = f"{self.name} ({self.split})"
+        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] != 3:
+            raise UserError(f"{where}: images are {self.images.dtype} {self.images.shape}, not uint8 (N, H, W, 3)")
+        if not len(self.images) or self.labels.shape != self.images.shape[:1]:
+            raise UserError(f"{where}: {len(self.images)} images and {self.labels.shape} labels; need one label an image")
+        if self.labels.min() < 0 or self.labels.max() >= len(self.classes):
+            raise UserError(
+                f"{where}: labels run from {self.labels.min()} to {self.labels.max()}, "
+                f"but {len(self.classes)} classes allow 0 to {len(self.classes) - 1}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over the shape, the pixels and the labels: equal wherever the same images came from."""
+        digest = hashlib.sha256(repr(self.images.shape).encode())
+        digest.update(np.ascontiguousarray(self.images))
+        digest.update(np.ascontiguousarray(self.labels, dtype="<i8"))
+        return digest.hexdigest()
+
+    def subset(self, index: np.ndarray) -> "ImageDataset":
+        """The images at ``index``, in that order."""
+        return replace(self, images=self.images[index], labels=self.labels[index])
+
+    def held_out(self, count: int, seed: int = 0) -> tuple["ImageDataset", "ImageDataset"]:
+        """Part the split in two: (all but ``count`` images, ``count`` images drawn evenly from every class).
+
+        Raises:
+            UserError: fewer than one image a class would be held out, or none would be left to train on.
+        """
+        if not len(self.classes) <= count < len(self):
+            raise UserError(
+                f"can't hold out {count} of {len(self)} images of {len(self.classes)} classes: "
+                f"allowed are {len(self.classes)} to {len(self) - 1}")
+        order = np.random.default_rng(seed).permutation(len(self))
+        # the n-th image of each class comes before the (n+1)-th of any
+        ranks = np.empty(len(self), dtype=np.int64)
+        for label in range(len(self.classes)):
+            of_class = order[self.labels[order] == label]
+            ranks[of_class] = np.arange(len(of_class))
+        order = order[np.argsort(ranks[order], kind="stable")]
+        return self.subset(np.sort(order[count:])), self.subset(np.sort(order[:count]))

@@ -1,0 +1,15 @@
+"""Errors that a user can mend: the scripts print their one line and exit with code 2."""
+
+__all__ = ["UserError", "nearest"]
+
+
+class UserError(ValueError):
+    """Bad input; the message names the value, what was allowed and what to do."""
+
+
+def nearest(name: str, known) -> str:
+    """`` Did you mean 'x'?`` for the nearest of the known names, or an empty string where none is near."""
+    from difflib import get_close_matches
+
+    match = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {match[0]!r}?" if match else ""

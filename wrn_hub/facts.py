@@ -1,0 +1,53 @@
+"""What is known about each dataset, once: where it lies on the Hub, its statistics, its class names."""
+from dataclasses import dataclass
+
+__all__ = ["DATASETS", "DatasetFacts"]
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """Facts of one image-classification dataset of 32x32 RGB images.
+
+    ``mean`` and ``std`` are per channel over every pixel of the training split, in units of 1 (pixel / 255).
+    """
+
+    hub_id: str
+    config: str
+    image_column: str
+    label_column: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    classes: tuple[str, ...]
+    flip: bool = True  # a mirrored digit is another digit, or none
+    source: str = ""
+
+
+DATASETS = {
+    "cifar10": DatasetFacts(
+        hub_id="uoft-cs/cifar10", config="plain_text", image_column="img", label_column="label",
+        mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616),
+        classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        source="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+    ),
+    "cifar100": DatasetFacts(
+        hub_id="uoft-cs/cifar100", config="cifar100", image_column="img", label_column="fine_label",
+        mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762),
+        classes=tuple(
+            "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can "
+            "castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin "
+            "elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard "
+            "lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear "
+            "pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal "
+            "shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank "
+            "telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman "
+            "worm".split()
+        ),
+        source="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+    ),
+    "svhn": DatasetFacts(
+        hub_id="ufldl-stanford/svhn", config="cropped_digits", image_column="image", label_column="label",
+        mean=(0.4377, 0.4438, 0.4728), std=(0.1980, 0.2010, 0.1970),
+        classes=tuple("0123456789"), flip=False,
+        source="Netzer et al., Reading Digits in Natural Images with Unsupervised Feature Learning, 2011",
+    ),
+}

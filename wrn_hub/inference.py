@@ -1,0 +1,40 @@
+"""The logits of a whole dataset, every image exactly once, however many processes share the work."""
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from .data.dataset import ImageDataset
+from .data.loader import EvalLoader
+
+__all__ = ["dataset_logits"]
+
+
+@torch.inference_mode()
+def dataset_logits(
+    model: nn.Module, dataset: ImageDataset, accelerator: Accelerator, batch_size: int = 500, size: int | None = None
+) -> torch.Tensor:
+    """Logits float32 (N, num_classes) on the CPU, in the dataset's order, on every process.
+
+    Args:
+        model: A timm model with a ``pretrained_cfg`` that gives mean and std; left in evaluation mode.
+        dataset: The N images.
+        accelerator: Says which device and how many processes; the forward pass runs under its precision.
+        batch_size: Images a step over all processes.
+        size: Side of the images in pixels; the dataset's own where None.
+    """
+    model.eval()
+    cfg = accelerator.unwrap_model(model).pretrained_cfg
+    loader = EvalLoader(
+        dataset, batch_size, cfg["mean"], cfg["std"], accelerator.device, size,
+        accelerator.process_index, accelerator.num_processes)
+    parts = []
+    with accelerator.autocast():
+        for images, _ in loader:
+            parts.append(model(images).float())
+    if accelerator.num_processes == 1:
+        return torch.cat(parts).cpu()
+    mine = torch.cat(parts) if parts else torch.empty(0, device=accelerator.device)
+    share = -(-len(dataset) // accelerator.num_processes)
+    padded = torch.zeros(share, accelerator.unwrap_model(model).num_classes, device=accelerator.device)
+    padded[: len(mine)] = mine
+    return accelerator.gather(padded)[: len(dataset)].cpu()  # shares are contiguous: the padding is at the end

@@ -1,0 +1,53 @@
+"""Checkpoints that a killed run can trust.
+
+A checkpoint is written beside its final name and renamed, and its name carries the sha256 of its content: what stands
+under a final name is whole, and one that was damaged afterwards is known by its name. The last two are kept.
+"""
+import hashlib
+import io
+import logging
+import os
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+
+__all__ = ["load_newest", "save"]
+
+_log = logging.getLogger(__name__)
+KEEP = 2
+
+
+def _all(folder: Path) -> list[Path]:
+    return sorted(folder.glob("epoch-*.pt"), key=lambda path: path.name.split("-")[1], reverse=True)
+
+
+def save(folder: Path, epoch: int, state: dict[str, Any]) -> Path:
+    """Write the state after ``epoch`` whole epochs, then drop all but the last two checkpoints."""
+    folder.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getbuffer()
+    path = folder / f"epoch-{epoch:05d}-{hashlib.sha256(content).hexdigest()[:16]}.pt"
+    beside = folder / f".{path.name}.{os.getpid()}"
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    for old in _all(folder)[KEEP:]:
+        old.unlink()
+    return path
+
+
+def load_newest(folder: Path, device: torch.device) -> Optional[dict[str, Any]]:
+    """The newest whole checkpoint's state, or None; damaged ones are named in a warning and passed over."""
+    for path in _all(folder):
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest()[:16] == path.stem.split("-")[2]:
+            return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        _log.warning("%s is damaged (its content doesn't match the checksum in its name); passing over it", path)
+    return None

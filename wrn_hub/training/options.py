@@ -1,0 +1,88 @@
+"""Everything that a training can be told, each setting once: its name, its type, its default, what it means."""
+from dataclasses import dataclass, field, fields
+from typing import Any, Optional
+
+from ..errors import UserError
+
+__all__ = ["TrainOptions"]
+
+
+def option(default: Any, help: str, choices: Optional[tuple] = None) -> Any:
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclass
+class TrainOptions:
+    """Settings of one training run; the defaults are those of ``scripts/train.py``.
+
+    Raises:
+        UserError: a value outside what is allowed.
+    """
+
+    # what is trained
+    model: str = option("wrn_16_2", "name of a timm model, with or without a tag")
+    pretrained: bool = option(False, "start from the model's pretrained weights")
+    checkpoint: Optional[str] = option(None, "start from the weights in this folder or file")
+    drop_rate: Optional[float] = option(None, "dropout before the classifier")
+    block_drop_rate: Optional[float] = option(None, "dropout between the convolutions of a block (Wide ResNets)")
+    drop_path_rate: Optional[float] = option(None, "stochastic depth")
+    freeze: bool = option(False, "train the classifier alone; the rest stays as it is, its BatchNorm too")
+
+    # on what
+    dataset: str = option("cifar10", "cifar10, cifar100, svhn, sample, a Hub id, or a folder")
+    data_dir: Optional[str] = option(None, "folder that holds the dataset; without it, the Hub's cache or the Hub")
+    held_out: int = option(0, "images of the training split to measure on instead of the test split, for tuning")
+    image_size: Optional[int] = option(None, "side in pixels that images are brought to; the model's own by default")
+    progressive_sizes: tuple[int, ...] = option(
+        (), "sides in pixels, each for an equal share of the epochs, e.g. 16,24,32: earlier epochs cost less")
+
+    # how often and how fast
+    epochs: int = option(30, "passes over the training split")
+    batch_size: int = option(256, "images a step over all processes")
+    accumulate: int = option(1, "batches whose gradients are added up before a step")
+    optimizer: str = option("sgd", "any optimizer of timm; sgd has Nesterov momentum")
+    lr: float = option(0.4, "highest learning rate")
+    momentum: float = option(0.9, "momentum, where the optimizer has one")
+    weight_decay: float = option(5e-4, "weight decay")
+    decay_norm: bool = option(False, "decay biases and normalization layers too, as the paper does")
+    layer_decay: Optional[float] = option(None, "factor of the learning rate from each layer to the one below it")
+    schedule: str = option("linear", "decay of the learning rate to 0 after the warm-up", ("linear", "cosine", "constant"))
+    warmup: float = option(0.15, "share of the steps in which the learning rate rises from 0")
+    clip_grad: Optional[float] = option(None, "largest norm of the gradient")
+    ema_decay: float = option(0.0, "decay a step of the moving average of the weights, which is then the result; 0: none")
+
+    # regularisation
+    crop_padding: int = option(4, "largest shift of the random crop in pixels; the border is reflected")
+    flip: Optional[bool] = option(None, "alternating mirror; by default wherever the dataset allows it")
+    cutout: int = option(0, "side in pixels of a blanked square; 0: none")
+    label_smoothing: float = option(0.1, "label smoothing")
+
+    # on which machine
+    precision: str = option("auto", "auto: bf16 where the hardware computes in it, else fp32", ("auto", "fp32", "bf16", "fp16"))
+    channels_last: bool = option(True, "channels_last memory layout")
+    compile: bool = option(False, "torch.compile the model")
+    grad_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
+
+    # what is kept
+    seed: int = option(0, "seed of the weights, the order and the augmentation")
+    eval_every: int = option(1, "epochs between two measurements; the last epoch is always measured")
+    output: str = option("runs/train", "folder of the run")
+    resume: bool = option(False, "go on from the newest checkpoint in the output folder")
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "epochs": (1, None), "batch_size": (1, None), "accumulate": (1, None), "eval_every": (1, None),
+            "held_out": (0, None), "cutout": (0, None), "crop_padding": (0, None), "image_size": (1, None),
+            "lr": (0, None), "weight_decay": (0, None), "momentum": (0, 1), "warmup": (0, 1), "clip_grad": (0, None),
+            "ema_decay": (0, 1), "label_smoothing": (0, 1), "layer_decay": (0, 1), "drop_rate": (0, 1),
+            "block_drop_rate": (0, 1), "drop_path_rate": (0, 1),
+        }
+        for name, (low, high) in allowed.items():
+            value = getattr(self, name)
+            if value is not None and not (low <= value and (high is None or value <= high)):
+                top = f" to {high}" if high is not None else " or more"
+                raise UserError(f"{name} = {value}: allowed is {low}{top}")
+        for item in fields(self):
+            choices = item.metadata["choices"]
+            if choices and getattr(self, item.name) not in choices:
+                raise UserError(f"{item.name} = {getattr(self, item.name)!r}: allowed are {', '.join(choices)}")
