@@ -2,18 +2,16 @@
 
 accelerate launch scripts/train.py --model wrn_16_2 --dataset cifar10 --data-dir DATA --output runs/wrn_16_2
 """
-from wrn_hub.cli import parse, run
+from wrn_hub.cli import Parser, add_options, options_from, run
 from wrn_hub.training.options import TrainOptions
 
 
 def main() -> None:
-    options = parse(TrainOptions, __doc__)
     from wrn_hub.training.trainer import train
 
-    result = train(options)
-    print(
-        f"test accuracy {result.metrics['test_accuracy']:.2%} after {options.epochs} epochs in {result.seconds:.0f} s\n"
-        f'timm.create_model("local-dir:{result.folder / "model"}", pretrained=True) loads the model')
+    parser = Parser(__doc__)
+    add_options(parser, TrainOptions)
+    print(train(options_from(TrainOptions, parser.parse_args())).summary())
 
 
 if __name__ == "__main__":

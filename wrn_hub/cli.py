@@ -3,21 +3,42 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import MISSING, fields
-from typing import Any, Callable, Optional, Sequence, Type, TypeVar, get_args, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
-from .errors import UserError
+from .errors import UserError, nearest
 
-__all__ = ["add_options", "options_from", "parse", "run"]
+__all__ = ["Parser", "add_options", "options_from", "run"]
 
 T = TypeVar("T")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with the script's docstring as it stands, and one line for a bad argument, nearest option included."""
+
+    def __init__(self, description: str | None) -> None:
+        super().__init__(
+            description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+
+    def parse_args(self, args=None, namespace=None):  # type: ignore[override]
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            known = [text for action in self._actions for text in action.option_strings]
+            self.error(f"no option {unknown[0]}.{nearest(unknown[0].partition('=')[0], known)}")
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        if is_main_process():
+            print(f"{self.prog}: {message} (--help lists the options)", file=sys.stderr)
+        sys.exit(2)
 
 
 def _integers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(",") if part)
 
 
-def add_options(parser: argparse.ArgumentParser, cls: type, defaults: Optional[dict[str, Any]] = None) -> None:
+def add_options(parser: argparse.ArgumentParser, cls: type, defaults: dict[str, Any] | None = None) -> None:
     """An argument per field of a dataclass whose fields carry ``help`` and ``choices`` in their metadata."""
     hints = get_type_hints(cls)
     for item in fields(cls):
@@ -38,18 +59,10 @@ def add_options(parser: argparse.ArgumentParser, cls: type, defaults: Optional[d
                 metavar=None if item.metadata["choices"] else kinds[0].__name__.upper())
 
 
-def options_from(cls: Type[T], parsed: argparse.Namespace, **overrides: Any) -> T:
+def options_from(cls: type[T], parsed: argparse.Namespace, **overrides: Any) -> T:
     """The dataclass from the arguments that :func:`add_options` added."""
     values = {item.name: getattr(parsed, item.name) for item in fields(cls) if hasattr(parsed, item.name)}
     return cls(**{**values, **overrides})
-
-
-def parse(cls: Type[T], description: Optional[str], defaults: Optional[dict[str, Any]] = None,
-          argv: Optional[Sequence[str]] = None) -> T:
-    """Options of a script that takes nothing but one dataclass; argparse ends bad ones with exit code 2."""
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
-    add_options(parser, cls, defaults)
-    return options_from(cls, parser.parse_args(argv))
 
 
 def is_main_process() -> bool:

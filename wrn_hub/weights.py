@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any
 
 from timm.models import PretrainedCfg
 from timm.models._builder import resolve_pretrained_cfg
@@ -24,20 +24,20 @@ from .errors import UserError
 __all__ = ["MANIFEST", "WeightsError", "file_sha256", "local_file", "published_id", "search_path", "verified_cfg"]
 
 _PACKAGE = Path(__file__).resolve().parent
-MANIFEST: Dict[str, Dict[str, Any]] = json.loads((_PACKAGE / "weights.json").read_text())
+MANIFEST: dict[str, dict[str, Any]] = json.loads((_PACKAGE / "weights.json").read_text())
 
 
 class WeightsError(UserError):
     """A weights file is not the one that the manifest names, or isn't to be had at all."""
 
 
-def search_path() -> List[Path]:
+def search_path() -> list[Path]:
     """The folders in which weights are looked for, first match first."""
     own = [Path(p) for p in os.environ.get("WRN_HUB_WEIGHTS", "").split(os.pathsep) if p]
     return [*own, _PACKAGE.parent / "model_cards", _PACKAGE / "pretrained"]
 
 
-def local_file(name: str) -> Optional[str]:
+def local_file(name: str) -> str | None:
     """The weights file of ``arch.tag`` on this machine, or None; only what the manifest lists is looked for."""
     if name in MANIFEST:
         for folder in search_path():
@@ -46,20 +46,20 @@ def local_file(name: str) -> Optional[str]:
     return None
 
 
-def published_id(name: str) -> Optional[str]:
+def published_id(name: str) -> str | None:
     """The Hub repository "organisation/name@commit" of ``arch.tag``, or None where no publication is on record."""
     return MANIFEST.get(name, {}).get("published")
 
 
-def file_sha256(path: Union[str, Path]) -> str:
+def file_sha256(path: str | Path) -> str:
     """sha256 of a file's bytes, as 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def verified_cfg(
-    variant: str, cfg: Union[str, Dict[str, Any], None], overlay: Optional[Dict[str, Any]]
-) -> Dict[str, Any]:
+    variant: str, cfg: str | dict[str, Any] | None, overlay: dict[str, Any] | None
+) -> dict[str, Any]:
     """timm's pretrained cfg of ``variant``, after its weights file, if it is one of ours, was held against its sum.
 
     Hashing comes before timm opens the file, so that a damaged one is named instead of half-read. A user's own

@@ -4,7 +4,7 @@ A small dataset fits into the memory of any device (CIFAR: 154 MB), so no worker
 image undergoes depends on (seed, epoch, its place in the epoch) alone: two processes with half the batch each see the
 images that one process sees, and a resumed run sees what the unbroken one would have seen.
 """
-from typing import Iterator, Optional, Tuple
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from .dataset import ImageDataset
 
 __all__ = ["EvalLoader", "TrainLoader", "crop_and_flip", "cutout_", "normalize"]
 
-Batch = Tuple[torch.Tensor, torch.Tensor]
+Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 def _reflect(index: torch.Tensor, size: int) -> torch.Tensor:
@@ -76,11 +76,16 @@ def _on_device(dataset: ImageDataset, device: torch.device) -> Batch:
     return (torch.tensor(dataset.images, device=device), torch.tensor(dataset.labels, device=device))
 
 
-def _resize(images: torch.Tensor, size: Optional[int]) -> torch.Tensor:
+def _resize(images: torch.Tensor, size: int | None) -> torch.Tensor:
     """uint8 (B, H, W, 3) to (B, size, size, 3), antialiased bilinear; untouched where the size is right already."""
     if size is None or images.shape[1:3] == (size, size):
         return images
-    resized = F.interpolate(images.permute(0, 3, 1, 2), size=(size, size), mode="bilinear", antialias=True)
+    pixels = images.permute(0, 3, 1, 2)
+    if images.is_cuda:  # has no antialiased resizing of bytes; on a CPU bytes are several times faster
+        pixels = pixels.float()
+    resized = F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)
+    if images.is_cuda:
+        resized = resized.round().clamp(0, 255).to(torch.uint8)
     return resized.permute(0, 2, 3, 1).contiguous()
 
 
@@ -108,8 +113,8 @@ class TrainLoader:
         self,
         dataset: ImageDataset,
         batch_size: int,
-        mean: Tuple[float, ...],
-        std: Tuple[float, ...],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
         device: torch.device,
         crop_padding: int = 4,
         flip: bool = True,
@@ -141,7 +146,7 @@ class TrainLoader:
         # one generator an epoch, on the CPU, so that the draws are the same on every device
         return torch.Generator().manual_seed(hash((self.seed, epoch)) % 2**63)
 
-    def epoch(self, epoch: int, size: Optional[int] = None) -> Iterator[Batch]:
+    def epoch(self, epoch: int, size: int | None = None) -> Iterator[Batch]:
         """Yield (images float32 (B, 3, size, size) channels_last, labels int64 (B,)) for this process.
 
         Args:
@@ -165,8 +170,9 @@ class TrainLoader:
             images = _resize(crop_and_flip(self.images, order[mine], shift[mine], flip[mine]), size)
             batch = normalize(images, self.mean, self.std)
             if self.cutout:
-                ratio = batch.shape[-1] / width
-                cutout_(batch, (centre[mine] * ratio).long(), round(self.cutout * ratio))
+                down, right = batch.shape[2] / height, batch.shape[3] / width
+                scaled = centre[mine] * torch.tensor([down, right], device=self.device)
+                cutout_(batch, scaled.long(), round(self.cutout * right))
             yield batch, self.labels[order[mine]]
 
 
@@ -188,10 +194,10 @@ class EvalLoader:
         self,
         dataset: ImageDataset,
         batch_size: int,
-        mean: Tuple[float, ...],
-        std: Tuple[float, ...],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
         device: torch.device,
-        size: Optional[int] = None,
+        size: int | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:

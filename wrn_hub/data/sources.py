@@ -1,7 +1,125 @@
+"""A dataset by its name or its path, whatever form it has there."""
+import os
+import re
 from pathlib import Path
+
+from ..errors import UserError, nearest
 from ..facts import DATASETS
+from .cache import cached
 from .dataset import ImageDataset
-from .official import FOLDERS, read_official
-def load_dataset(name, split, data_dir=None, size=None):
-    images, labels = read_official(name, split, Path(data_dir) / FOLDERS[name])
-    return ImageDataset(name, split, images, labels, DATASETS[name].classes)
+from .encoded import EncodedSplit, stack
+from .folder import read_folder
+from .hub import holds_parquet, read_hub, read_parquet
+from .official import FOLDERS, find_official, read_official
+from .sample import SAMPLE
+
+__all__ = ["load_dataset"]
+
+
+def _locate(name: str, data_dir: Path | None) -> tuple[str, Path | None]:
+    """(what the dataset is called from here on, its folder or None for the Hub)."""
+    if name == "sample":
+        return name, SAMPLE
+    known = next((key for key, facts in DATASETS.items() if name in (key, facts.hub_id)), None)
+    if known:
+        if data_dir is None:
+            return known, None
+        hub_copies = [data_dir / DATASETS[known].hub_id, data_dir]
+        for folder in [data_dir / FOLDERS[known], data_dir] if known in FOLDERS else []:
+            if find_official(folder) == known:
+                return known, folder
+        for folder in hub_copies:
+            if holds_parquet(folder):
+                return known, folder
+        allowed = [f"{FOLDERS[known]}/ with the official files"] if known in FOLDERS else []
+        allowed.append(f"{DATASETS[known].hub_id}/ with the Hub's parquet files")
+        raise UserError(f"{data_dir} holds no {known}: needed is {' or '.join(allowed)}, or that folder itself")
+    for folder in ([data_dir / name] if data_dir else []) + [Path(name).expanduser()]:
+        if folder.is_dir():
+            # a copy of a known dataset has its statistics and its columns
+            copy = "/".join(folder.resolve().parts[-2:])
+            known = find_official(folder) or next((key for key in DATASETS if DATASETS[key].hub_id == copy), None)
+            return known or name, folder
+    if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
+        if data_dir is None:
+            return name, None
+        if holds_parquet(data_dir):
+            return name, data_dir
+        raise UserError(f"{data_dir} holds no {name}; without a data folder it is loaded through the Hub")
+    known_names = [*DATASETS, "sample"]
+    raise UserError(
+        f"dataset {name!r} is neither a folder nor known: allowed are {', '.join(known_names)}, the id of a dataset on "
+        f"the Hub (org/name), or the path of a folder.{nearest(name, known_names)}")
+
+
+def _check_labels(split: EncodedSplit, where: str) -> None:
+    """What would be noticed later anyway, but here before minutes of decoding."""
+    if not len(split.labels):
+        raise UserError(f"{where} holds no images")
+    unlabelled = int((split.labels == -1).sum())
+    if unlabelled:
+        raise UserError(
+            f"{where}: {unlabelled} of {len(split.labels)} images have no label (-1); measure on images held out of "
+            "the training split (--held-out)")
+
+
+def load_dataset(
+    name: str, split: str, data_dir: str | os.PathLike | None = None, size: int | None = None
+) -> ImageDataset:
+    """Load a split of a dataset.
+
+    ============================  ====================================================================================
+    name                          where it comes from
+    ============================  ====================================================================================
+    cifar10, cifar100, svhn       the official CIFAR files or a copy of the Hub's parquet files in ``data_dir``, else
+                                  the Hub; CIFAR-100 with its 100 fine labels
+    sample                        this package: 2,000 + 1,000 images of CIFAR-100 in its 20 superclasses
+    a folder                      the same two forms, or images as FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, or as
+                                  FOLDER/CLASS/*, of which the same fifth of every class is always for testing; a
+                                  relative path counts from ``data_dir``, then from the working directory
+    a Hub id, "org/name"          a copy of its parquet files in ``data_dir``, else the Hub; its one Image column and
+                                  its one ClassLabel column
+    ============================  ====================================================================================
+
+    The known names come before folders of the same name; ``./cifar10`` is a folder. A validation split stands in for
+    a missing test split. Whatever has to be decoded or resized is decoded once and memory-mapped after, see
+    :mod:`wrn_hub.data.cache`.
+
+    Args:
+        name: See above.
+        split: "train" or "test".
+        data_dir: Folder that holds the dataset; with it, nothing is loaded through the Hub.
+        size: Side in pixels: the shorter side is brought to it, bicubic and antialiased, and the centre cut out.
+            Images that have this size already stay bit-identical. None keeps the images as they are, which then have
+            to be of one size.
+
+    Raises:
+        UserError: there is no such dataset or split; an image can't be decoded; a label is missing or out of range;
+            images differ in size and none is given; the network is needed and not there.
+    """
+    if split not in ("train", "test"):
+        raise UserError(f"split {split!r}: allowed are train and test")
+    if size is not None and size < 1:
+        raise UserError(f"size {size}: allowed is 1 pixel or more")
+    data_dir = Path(data_dir).expanduser() if data_dir is not None else None
+    if data_dir is not None and not data_dir.is_dir():
+        raise UserError(f"data folder {data_dir}: no such folder")
+    name, folder = _locate(name, data_dir)
+    facts, where = DATASETS.get(name), f"{name} ({split})"
+
+    if folder and find_official(folder) == name:
+        images, labels, files = read_official(name, split, folder)
+        if size not in (None, images.shape[1]):
+            native = images
+            images = cached(where, files, (size,), len(native), lambda: stack(native, len(native), size))
+        return ImageDataset(name, split, images, labels, DATASETS[name].classes)
+    if folder is None:
+        encoded = read_hub(facts.hub_id if facts else name, split, facts)
+    elif holds_parquet(folder):
+        encoded = read_parquet(folder, split, f"{folder} ({split})", facts)
+    else:
+        encoded = read_folder(folder, split)
+    _check_labels(encoded, where)
+    images = cached(
+        where, encoded.files, (encoded.column, size), len(encoded.labels), lambda: encoded.decode(size))
+    return ImageDataset(name, split, images, encoded.labels, encoded.classes)

@@ -2,13 +2,16 @@
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional, Sequence, Union
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from timm.models._hub import save_config_for_hf
 from torch import nn
+
+from ..errors import UserError
 
 __all__ = ["half_precision", "save_model"]
 
@@ -27,9 +30,9 @@ def half_precision(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def save_model(
     model: nn.Module,
-    folder: Union[str, Path],
-    tag: Optional[str] = None,
-    classes: Optional[Sequence[str]] = None,
+    folder: str | Path,
+    tag: str | None = None,
+    classes: Sequence[str] | None = None,
     half: bool = False,
 ) -> Path:
     """Write ``config.json`` and ``model.safetensors``, whole or not at all.
@@ -43,6 +46,9 @@ def save_model(
 
     Returns:
         The folder.
+
+    Raises:
+        UserError: the weights can't be written, for want of space for example; nothing new stands there then.
     """
     folder = Path(folder)
     beside = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -51,7 +57,10 @@ def save_model(
     try:
         state = half_precision(model) if half else model.state_dict()
         state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-        save_file(state, beside / "model.safetensors", metadata={"format": "pt"})
+        try:
+            save_file(state, beside / "model.safetensors", metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise UserError(f"{folder}: the model can't be written ({error})") from error
         overrides: dict = {"tag": tag} if tag else {}
         if classes:
             overrides["label_names"] = list(classes)

@@ -15,7 +15,13 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Type, Union
 import torch
 import torch.nn as nn
 from timm.layers import (
-    BatchNormAct2d, ClassifierHead, DropPath, calculate_drop_path_rates, get_device_dtype, get_norm_act_layer)
+    BatchNormAct2d,
+    ClassifierHead,
+    DropPath,
+    calculate_drop_path_rates,
+    get_device_dtype,
+    get_norm_act_layer,
+)
 from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices  # private, and the one place where timm offers it
 
@@ -30,9 +36,9 @@ LayerType = Union[str, Callable, Type[nn.Module]]
 def _solve_depth(depth: int, step: int, extra: int, rule: str) -> int:
     blocks, rest = divmod(depth - extra, step)
     if rest or blocks < 1:
-        near = sorted({max(blocks, 1) * step + extra, max(blocks + 1, 1) * step + extra})
+        near = max(blocks, 1) * step + extra
         raise ValueError(
-            f'depth {depth} fits no net with {rule} layers; the nearest depths are {" and ".join(map(str, near))}')
+            f'depth {depth} fits no net with {rule} layers; the nearest depths are {near} and {near + step}')
     return blocks
 
 

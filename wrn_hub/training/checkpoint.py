@@ -8,7 +8,7 @@ import io
 import logging
 import os
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import torch
 
@@ -43,7 +43,7 @@ def save(folder: Path, epoch: int, state: dict[str, Any]) -> Path:
     return path
 
 
-def load_newest(folder: Path, device: torch.device) -> Optional[dict[str, Any]]:
+def load_newest(folder: Path, device: torch.device) -> dict[str, Any] | None:
     """The newest whole checkpoint's state, or None; damaged ones are named in a warning and passed over."""
     for path in _all(folder):
         content = path.read_bytes()

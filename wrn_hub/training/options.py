@@ -1,13 +1,13 @@
 """Everything that a training can be told, each setting once: its name, its type, its default, what it means."""
 from dataclasses import dataclass, field, fields
-from typing import Any, Optional
+from typing import Any
 
 from ..errors import UserError
 
 __all__ = ["TrainOptions"]
 
 
-def option(default: Any, help: str, choices: Optional[tuple] = None) -> Any:
+def option(default: Any, help: str, choices: tuple | None = None) -> Any:
     return field(default=default, metadata={"help": help, "choices": choices})
 
 
@@ -20,45 +20,45 @@ class TrainOptions:
     """
 
     # what is trained
-    model: str = option("wrn_16_2", "name of a timm model, with or without a tag")
-    pretrained: bool = option(False, "start from the model's pretrained weights")
-    checkpoint: Optional[str] = option(None, "start from the weights in this folder or file")
-    drop_rate: Optional[float] = option(None, "dropout before the classifier")
-    block_drop_rate: Optional[float] = option(None, "dropout between the convolutions of a block (Wide ResNets)")
-    drop_path_rate: Optional[float] = option(None, "stochastic depth")
+    model: str = option("wrn_16_2", "timm model with or without a tag, Hub id (hf-hub:org/name), or folder of a model")
+    pretrained: bool = option(False, "start from the pretrained weights; those of a Hub id or folder are used anyway")
+    drop_rate: float | None = option(None, "dropout before the classifier")
+    block_drop_rate: float | None = option(None, "dropout between the convolutions of a block (Wide ResNets)")
+    drop_path_rate: float | None = option(None, "stochastic depth")
     freeze: bool = option(False, "train the classifier alone; the rest stays as it is, its BatchNorm too")
 
     # on what
     dataset: str = option("cifar10", "cifar10, cifar100, svhn, sample, a Hub id, or a folder")
-    data_dir: Optional[str] = option(None, "folder that holds the dataset; without it, the Hub's cache or the Hub")
+    data_dir: str | None = option(None, "folder that holds the dataset; without it, the Hub's cache or the Hub")
     held_out: int = option(0, "images of the training split to measure on instead of the test split, for tuning")
-    image_size: Optional[int] = option(None, "side in pixels that images are brought to; the model's own by default")
+    image_size: int | None = option(None, "side in pixels that images are brought to; the model's own by default")
     progressive_sizes: tuple[int, ...] = option(
         (), "sides in pixels, each for an equal share of the epochs, e.g. 16,24,32: earlier epochs cost less")
 
     # how often and how fast
     epochs: int = option(30, "passes over the training split")
-    batch_size: int = option(256, "images a step over all processes")
+    batch_size: int = option(128, "images a step over all processes")
     accumulate: int = option(1, "batches whose gradients are added up before a step")
     optimizer: str = option("sgd", "any optimizer of timm; sgd has Nesterov momentum")
-    lr: float = option(0.4, "highest learning rate")
+    lr: float = option(0.2, "highest learning rate")
     momentum: float = option(0.9, "momentum, where the optimizer has one")
     weight_decay: float = option(5e-4, "weight decay")
     decay_norm: bool = option(False, "decay biases and normalization layers too, as the paper does")
-    layer_decay: Optional[float] = option(None, "factor of the learning rate from each layer to the one below it")
+    layer_decay: float | None = option(None, "factor of the learning rate from each layer to the one below it")
     schedule: str = option("linear", "decay of the learning rate to 0 after the warm-up", ("linear", "cosine", "constant"))
     warmup: float = option(0.15, "share of the steps in which the learning rate rises from 0")
-    clip_grad: Optional[float] = option(None, "largest norm of the gradient")
+    clip_grad: float | None = option(None, "largest norm of the gradient")
     ema_decay: float = option(0.0, "decay a step of the moving average of the weights, which is then the result; 0: none")
 
     # regularisation
     crop_padding: int = option(4, "largest shift of the random crop in pixels; the border is reflected")
-    flip: Optional[bool] = option(None, "alternating mirror; by default wherever the dataset allows it")
+    flip: bool | None = option(None, "alternating mirror; by default wherever the dataset allows it")
     cutout: int = option(0, "side in pixels of a blanked square; 0: none")
     label_smoothing: float = option(0.1, "label smoothing")
 
     # on which machine
-    precision: str = option("auto", "auto: bf16 where the hardware computes in it, else fp32", ("auto", "fp32", "bf16", "fp16"))
+    precision: str = option(
+        "auto", "auto: bf16 where the hardware computes in it, else fp32", ("auto", "fp32", "bf16", "fp16"))
     channels_last: bool = option(True, "channels_last memory layout")
     compile: bool = option(False, "torch.compile the model")
     grad_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
@@ -66,7 +66,7 @@ class TrainOptions:
     # what is kept
     seed: int = option(0, "seed of the weights, the order and the augmentation")
     eval_every: int = option(1, "epochs between two measurements; the last epoch is always measured")
-    output: str = option("runs/train", "folder of the run")
+    output: str | None = option(None, "folder of the run; by default the next free runs/MODEL.DATASET.NUMBER")
     resume: bool = option(False, "go on from the newest checkpoint in the output folder")
 
     def __post_init__(self) -> None:
@@ -82,6 +82,8 @@ class TrainOptions:
             if value is not None and not (low <= value and (high is None or value <= high)):
                 top = f" to {high}" if high is not None else " or more"
                 raise UserError(f"{name} = {value}: allowed is {low}{top}")
+        if self.resume and not self.output:
+            raise UserError("resume needs to know which run: add --output with its folder")
         for item in fields(self):
             choices = item.metadata["choices"]
             if choices and getattr(self, item.name) not in choices:

@@ -6,12 +6,11 @@ import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.utils import set_seed
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
@@ -21,25 +20,41 @@ from tqdm import tqdm
 
 from ..data import ImageDataset, load_dataset
 from ..data.loader import TrainLoader
-from ..errors import UserError, nearest
+from ..environment import hardware, versions
+from ..errors import UserError
 from ..facts import DATASETS
 from ..inference import dataset_logits
+from ..models.build import ModelSource
 from ..models.export import save_model
 from . import checkpoint
 from .options import TrainOptions
 
-__all__ = ["TrainResult", "build_model", "train"]
+__all__ = ["TrainResult", "train"]
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training ended in: the folder of the model, the last row of metrics, and seconds of wall-clock."""
+    """What a training ended in.
+
+    Attributes:
+        folder: The run's folder; the model lies in ``model`` below it.
+        accuracy: Top-1 on the test split, or on the images held out, after the last epoch, 0 to 1.
+        measured: "test" or "held_out".
+        seconds: Wall-clock, reading the data and measuring included.
+    """
 
     folder: Path
-    metrics: dict[str, float]
+    accuracy: float
+    measured: str
     seconds: float
+
+    def summary(self) -> str:
+        """Two lines for the screen: how good, how long, and how to load the model."""
+        return (
+            f"{self.measured.replace('_', '-')} accuracy {self.accuracy:.2%} in {self.seconds:.0f} s\n"
+            f'timm.create_model("local-dir:{self.folder / "model"}", pretrained=True) loads the model')
 
 
 def fast_precision(device: torch.device) -> str:
@@ -52,34 +67,21 @@ def fast_precision(device: torch.device) -> str:
     return "fp32"
 
 
-def build_model(options: TrainOptions, classes: tuple[str, ...]) -> nn.Module:
-    """The model to train, with as many outputs as there are classes.
+def _next_free(options: TrainOptions) -> Path:
+    model, dataset = (Path(text.split(":")[-1]).name for text in (options.model, options.dataset))
+    number = 1
+    while (folder := Path("runs") / f"{model}.{dataset}.{number}").exists():
+        number += 1
+    return folder
 
-    Raises:
-        UserError: no such model, or weights that don't fit it.
-    """
-    name, source = options.model, {}
-    if options.checkpoint:
-        where = Path(options.checkpoint)
-        if not where.exists():
-            raise UserError(f"checkpoint {where}: no such folder or file")
-        if where.is_dir():
-            name, source = f"local-dir:{where}", {}
-        else:
-            source = dict(pretrained_cfg_overlay=dict(file=str(where), hf_hub_id=None, url=""))
-    elif not timm.is_model(name.split(":")[-1]) and ":" not in name:
-        raise UserError(f"model {name!r}: timm has no model of this name.{nearest(name, timm.list_models())}")
-    rates = {key: getattr(options, key) for key in ("drop_rate", "block_drop_rate", "drop_path_rate")}
-    try:
-        model = timm.create_model(
-            name, pretrained=options.pretrained or bool(options.checkpoint), num_classes=len(classes),
-            **source, **{key: value for key, value in rates.items() if value is not None})
-    except UserError:
-        raise
-    except TypeError as error:
-        raise UserError(f"model {name}: {error}") from error
-    except RuntimeError as error:
-        raise UserError(f"model {name}: {str(error).splitlines()[0]}") from error
+
+def _build(source: ModelSource, options: TrainOptions, training: ImageDataset) -> nn.Module:
+    model = source.create(
+        options.pretrained, num_classes=len(training.classes), drop_rate=options.drop_rate,
+        block_drop_rate=options.block_drop_rate, drop_path_rate=options.drop_path_rate)
+    if training.name in DATASETS and not options.pretrained and ":" not in source.name:
+        facts = DATASETS[training.name]  # a new net is normalised by the statistics of what it is trained on
+        model.pretrained_cfg = {**model.pretrained_cfg, "mean": facts.mean, "std": facts.std}
     if options.freeze:
         model.requires_grad_(False)
         model.get_classifier().requires_grad_(True)
@@ -107,27 +109,26 @@ def train(options: TrainOptions) -> TrainResult:
         UserError: bad options or data; nothing has been written then.
     """
     started = time.perf_counter()
-    accelerator = Accelerator()
-    precision = fast_precision(accelerator.device) if options.precision == "auto" else options.precision
-    if precision != "fp32":
-        accelerator = Accelerator(mixed_precision=precision)
+    precision = fast_precision(PartialState().device) if options.precision == "auto" else options.precision
+    accelerator = Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        # every process keeps its own running statistics in an epoch; they are averaged at its end
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
     set_seed(options.seed)
 
-    folder = Path(options.output)
-    state = checkpoint.load_newest(folder / "checkpoints", accelerator.device) if options.resume else None
+    folder = Path(options.output) if options.output else _next_free(options)
     if not options.resume and (folder / "metrics.csv").exists():
         raise UserError(f"output {folder} holds a run already: name another folder, or add --resume to go on with it")
+    state = checkpoint.load_newest(folder / "checkpoints", accelerator.device) if options.resume else None
 
-    # the model's own configuration says how large images are and how they are normalised
-    probe = timm.get_pretrained_cfg(options.model) if timm.is_model(options.model) else None
-    size = options.image_size or (probe.input_size[-1] if probe else 32)
+    source = ModelSource.parse(options.model)
+    size = options.image_size or source.size
     training, test = _data(options, size)
-    model = build_model(options, training.classes)
-    facts = DATASETS.get(training.name)
-    if facts and not options.pretrained and not options.checkpoint:
-        model.pretrained_cfg = {**model.pretrained_cfg, "mean": facts.mean, "std": facts.std}
+    model = _build(source, options, training)
     cfg = model.pretrained_cfg
-    flip = options.flip if options.flip is not None else (facts.flip if facts else True)
+    flip = options.flip
+    if flip is None:
+        flip = training.name not in DATASETS or DATASETS[training.name].flip
     loader = TrainLoader(
         training, options.batch_size, cfg["mean"], cfg["std"], accelerator.device, options.crop_padding, flip,
         options.cutout, options.seed, accelerator.process_index, accelerator.num_processes)
@@ -157,10 +158,13 @@ def train(options: TrainOptions) -> TrainResult:
 
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
-        settings = {**asdict(options), "precision": precision, "processes": accelerator.num_processes}
+        settings = {
+            **asdict(options), "flip": flip, "image_size": size, "precision": precision,
+            "processes": accelerator.num_processes, "hardware": hardware(accelerator.device), "versions": versions()}
         (folder / "args.json").write_text(json.dumps(settings, indent=2) + "\n")
     writer = _tensorboard(folder) if accelerator.is_main_process else None
     sizes = options.progressive_sizes or (size,)
+    measured = "held_out" if options.held_out else "test"
 
     for epoch in range(len(history), options.epochs):
         set_seed(options.seed + 1_000_003 * (epoch + 1) + accelerator.process_index)  # dropout, stochastic depth
@@ -197,14 +201,16 @@ def train(options: TrainOptions) -> TrainResult:
                 shown = time.perf_counter()
                 seen = (step + 1) * len(labels)
                 rate = seen * accelerator.num_processes / (shown - epoch_started)
-                bar.set_postfix_str(f"loss {losses[: step + 1].mean():.3f}, acc {correct / seen:.1%}, {rate:.0f} images/s")
+                bar.set_postfix_str(
+                    f"loss {losses[: step + 1].mean():.3f}, accuracy {correct / seen:.1%}, {rate:.0f} images/s")
 
         mean_loss = accelerator.reduce(losses, "mean")
         if not torch.isfinite(mean_loss).all():
             bad = int((~torch.isfinite(mean_loss)).nonzero()[0])
             raise UserError(
                 f"the loss became {float(mean_loss[bad])} in epoch {epoch + 1}, step {bad + 1}, at a highest learning "
-                f"rate of {options.lr}; the last good checkpoint is in {folder / 'checkpoints'}; lower --lr or raise --warmup")
+                f"rate of {options.lr}; the last good checkpoint is in {folder / 'checkpoints'}; lower --lr or raise "
+                "--warmup")
         if accelerator.num_processes > 1:  # each process has seen other images: agree on BatchNorm's statistics
             distribute_bn(bare, accelerator.num_processes, reduce=True)
             if ema:
@@ -219,9 +225,9 @@ def train(options: TrainOptions) -> TrainResult:
         }
         if (epoch + 1) % options.eval_every == 0 or epoch + 1 == options.epochs:
             logits = dataset_logits(ema.module if ema else bare, test, accelerator)
-            labels = torch.as_tensor(test.labels)
-            row["test_loss"] = float(F.cross_entropy(logits, labels))
-            row["test_accuracy"] = float((logits.argmax(1) == labels).double().mean())
+            labels = torch.tensor(test.labels)
+            row[f"{measured}_loss"] = float(F.cross_entropy(logits, labels))
+            row[f"{measured}_accuracy"] = float((logits.argmax(1) == labels).double().mean())
         row["seconds"] = time.perf_counter() - epoch_started
         history.append(row)
         if accelerator.is_main_process:
@@ -231,7 +237,7 @@ def train(options: TrainOptions) -> TrainResult:
             checkpoint.save(folder / "checkpoints", epoch + 1, saved)
             _write_metrics(folder / "metrics.csv", history)
             left = row["seconds"] * (options.epochs - epoch - 1)
-            _log.info("%s", _line(row, options.epochs, left))
+            _log.info("%s", _line(row, measured, options.epochs, left))
             if writer:
                 for key, value in row.items():
                     writer.add_scalar(key, value, epoch + 1)
@@ -240,16 +246,18 @@ def train(options: TrainOptions) -> TrainResult:
     result = ema.module if ema else bare
     result.eval()
     if accelerator.is_main_process:
-        save_model(result, folder / "model", tag=training.name if training.name in DATASETS else None, classes=training.classes)
+        tag = training.name if training.name in DATASETS else None
+        save_model(result, folder / "model", tag=tag, classes=training.classes)
     accelerator.wait_for_everyone()
-    return TrainResult(folder, history[-1], time.perf_counter() - started)
+    return TrainResult(folder, history[-1][f"{measured}_accuracy"], measured, time.perf_counter() - started)
 
 
-def _line(row: dict[str, Any], epochs: int, left: float) -> str:
-    measured = f", test accuracy {row['test_accuracy']:.2%}" if "test_accuracy" in row else ""
+def _line(row: dict[str, Any], measured: str, epochs: int, left: float) -> str:
+    accuracy = row.get(f"{measured}_accuracy")
     return (
-        f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, train accuracy {row['train_accuracy']:.2%}{measured}, "
-        f"{row['images_per_second']:.0f} images/s, {row['seconds']:.0f} s, about {math.ceil(left / 60)} min left")
+        f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, train accuracy {row['train_accuracy']:.2%}, "
+        + (f"{measured.replace('_', '-')} accuracy {accuracy:.2%}, " if accuracy is not None else "")
+        + f"{row['images_per_second']:.0f} images/s, {row['seconds']:.0f} s, about {math.ceil(left / 60)} min left")
 
 
 def _write_metrics(path: Path, history: list[dict[str, Any]]) -> None:
@@ -262,7 +270,7 @@ def _write_metrics(path: Path, history: list[dict[str, Any]]) -> None:
     beside.replace(path)
 
 
-def _tensorboard(folder: Path) -> Optional[Any]:
+def _tensorboard(folder: Path) -> Any | None:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

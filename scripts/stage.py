@@ -1,0 +1,23 @@
+"""Stage a finished run in model_cards, as the Hub repository that it will be.
+
+python scripts/stage.py runs/wrn_16_2.cifar10.1 wrn_16_2.cifar10
+"""
+from pathlib import Path
+
+from wrn_hub.cli import Parser, run
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("run", help="output folder of a finished training")
+    parser.add_argument("name", help="arch.tag, for example wrn_16_2.cifar10")
+    args = parser.parse_args()
+
+    from wrn_hub.hub.stage import stage
+
+    entry = stage(args.run, args.name, Path(__file__).resolve().parent.parent)
+    print(f"{args.name}: {entry['bytes'] / 1e6:.1f} MB, sha256 {entry['sha256']}")
+
+
+if __name__ == "__main__":
+    run(main)

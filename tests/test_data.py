@@ -1,0 +1,596 @@
+"""Datasets by name and path: what loads, what it becomes, and what is said where something is wrong."""
+import io
+import logging
+import multiprocessing
+import os
+import pickle
+import resource
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.transforms import v2
+
+from wrn_hub.data import load_dataset, sample
+from wrn_hub.data.cache import cache_folder, cached
+from wrn_hub.data.encoded import decode, resize_and_crop
+from wrn_hub.data.official import FOLDERS
+from wrn_hub.errors import UserError
+from wrn_hub.facts import DATASETS
+
+
+@pytest.fixture(autouse=True)
+def offline(tmp_path, monkeypatch):
+    """Every test has caches of its own, and no network."""
+    import datasets
+    import huggingface_hub
+
+    monkeypatch.setenv("WRN_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+
+
+def noise(count, height=32, width=32, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+def png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_official(folder, dataset="cifar10", per_file=10):
+    """The official files with a few images each; returns the training split."""
+    folder.mkdir(parents=True)
+    train, keys = ([f"data_batch_{i}" for i in range(1, 6)], ["labels"])
+    test = "test_batch"
+    if dataset == "cifar100":
+        train, test, keys = ["train"], "test", ["fine_labels", "coarse_labels"]
+    every = []
+    for number, name in enumerate([*train, test]):
+        images = noise(per_file, seed=number)
+        labels = (np.arange(per_file) % (100 if dataset == "cifar100" else 10)).tolist()
+        content = {"data": images.transpose(0, 3, 1, 2).reshape(per_file, -1), **dict.fromkeys(keys, labels)}
+        if dataset == "cifar100":
+            content["coarse_labels"] = [label // 5 for label in labels]
+        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+        every.append((images, labels))
+    return np.concatenate([images for images, _ in every[:-1]]), [label for _, labels in every[:-1] for label in labels]
+
+
+def write_parquet(path, images, labels, names=("cat", "dog"), image="img", label="label", **more):
+    """A parquet file as the datasets library writes it; an image is an array, or the cell itself."""
+    import datasets
+
+    cells = [{"bytes": png(cell), "path": None} if isinstance(cell, np.ndarray) else cell for cell in images]
+    features = {image: datasets.Image(decode=False), label: datasets.ClassLabel(names=list(names))}
+    columns = {image: cells, label: labels}
+    for name, (feature, values) in more.items():
+        features[name], columns[name] = feature, values
+    table = datasets.Dataset.from_dict(columns, datasets.Features(features))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(path)
+    return path
+
+
+def write_folder(folder, count=5, classes=("cat", "dog"), size=(32, 32)):
+    """A class folder each, with that many PNGs."""
+    for number, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for index, pixels in enumerate(noise(count, *size, seed=number)):
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
+    return folder
+
+
+# the official files
+
+def test_official_files_from_their_parent_or_themselves(tmp_path):
+    images, labels = write_official(tmp_path / FOLDERS["cifar10"])
+    for data_dir in (tmp_path, tmp_path / FOLDERS["cifar10"]):
+        train = load_dataset("cifar10", "train", data_dir)
+        assert np.array_equal(train.images, images) and train.labels.tolist() == labels
+        assert train.classes == DATASETS["cifar10"].classes
+    assert len(load_dataset("cifar10", "test", tmp_path)) == 10
+    by_path = load_dataset(str(tmp_path / FOLDERS["cifar10"]), "train")
+    assert by_path.name == "cifar10" and by_path.fingerprint == train.fingerprint
+
+
+def test_official_cifar100_has_fine_labels(tmp_path):
+    images, labels = write_official(tmp_path / FOLDERS["cifar100"], "cifar100", 100)
+    train = load_dataset("cifar100", "train", tmp_path)
+    assert train.labels.tolist() == labels == list(range(100)) and np.array_equal(train.images, images)
+
+
+def test_official_files_need_neither_datasets_nor_pyarrow(tmp_path, monkeypatch):
+    write_official(tmp_path / FOLDERS["cifar10"])
+    for name in ("datasets", "pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, name, None)  # importing it fails
+    assert len(load_dataset("cifar10", "test", tmp_path)) == 10
+    with pytest.raises(UserError, match="pip install datasets"):
+        load_dataset("cifar10", "test")
+
+
+class Exploit:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+@pytest.mark.parametrize("content", [
+    pytest.param(pickle.dumps({"data": Exploit(), "labels": []}), id="code"),
+    pytest.param(pickle.dumps({"data": noise(1)})[:-100], id="truncated"),
+    pytest.param(pickle.dumps({"data": noise(1)}), id="no labels"),
+    pytest.param(pickle.dumps([1, 2]), id="not a dict"),
+    pytest.param(b"<html>404</html>", id="html"),
+    pytest.param(b"", id="empty"),
+])
+def test_other_pickles_are_refused_and_not_run(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    write_official(tmp_path / FOLDERS["cifar10"])
+    (tmp_path / FOLDERS["cifar10"] / "test_batch").write_bytes(content)
+    with pytest.raises(UserError, match=r"test_batch is not the official file.*download it again"):
+        load_dataset("cifar10", "test", tmp_path)
+    assert not Path("executed").exists()
+
+
+def test_an_official_file_is_missing(tmp_path):
+    write_official(tmp_path / FOLDERS["cifar10"])
+    (tmp_path / FOLDERS["cifar10"] / "data_batch_3").unlink()
+    with pytest.raises(UserError, match="data_batch_3 is missing"):
+        load_dataset("cifar10", "train", tmp_path)
+
+
+def test_official_images_are_resized_on_demand(tmp_path):
+    images, _ = write_official(tmp_path / FOLDERS["cifar10"])
+    assert np.array_equal(load_dataset("cifar10", "train", tmp_path, size=32).images, images)
+    larger = load_dataset("cifar10", "train", tmp_path, size=48)
+    assert larger.images.shape == (50, 48, 48, 3)
+    assert np.array_equal(larger.images[7], resize_and_crop(images[7], 48))
+
+
+# parquet files as on the Hub
+
+@pytest.mark.parametrize("folder", ["uoft-cs/cifar10/plain_text", "uoft-cs/cifar10/data", "uoft-cs/cifar10"])
+def test_a_local_copy_of_a_hub_repository(tmp_path, folder):
+    images, names = noise(6), DATASETS["cifar10"].classes
+    write_parquet(tmp_path / folder / "train-00000-of-00002.parquet", images[:4], [0, 1, 2, 3], names)
+    write_parquet(tmp_path / folder / "train-00001-of-00002.parquet", images[4:], [4, 5], names)
+    for name, data_dir in [
+        ("cifar10", tmp_path), ("cifar10", tmp_path / "uoft-cs" / "cifar10"), ("uoft-cs/cifar10", tmp_path),
+        (str(tmp_path / "uoft-cs" / "cifar10"), None),
+    ]:
+        train = load_dataset(name, "train", data_dir)
+        assert np.array_equal(train.images, images) and train.labels.tolist() == [0, 1, 2, 3, 4, 5]
+        assert train.name == "cifar10"  # so its statistics are known
+
+
+def test_columns_are_found_by_their_feature_types(tmp_path):
+    import datasets
+
+    write_parquet(
+        tmp_path / "org" / "pets" / "data" / "train-00000-of-00001.parquet", noise(3, 20, 30), [1, 0, 1],
+        image="photo", label="species", weight=(datasets.Value("float32"), [1.0, 2.0, 3.0]))
+    train = load_dataset("org/pets", "train", tmp_path)
+    assert train.classes == ("cat", "dog") and train.labels.tolist() == [1, 0, 1]
+    assert np.array_equal(train.images, noise(3, 20, 30))
+
+
+def test_a_cell_may_name_a_file_instead(tmp_path):
+    Image.fromarray(noise(1)[0]).save(tmp_path / "a.png")
+    path = write_parquet(
+        tmp_path / "set" / "train.parquet", [{"bytes": None, "path": str(tmp_path / "a.png")}], [0])
+    assert np.array_equal(load_dataset(str(path.parent), "train").images, noise(1))
+    (tmp_path / "a.png").unlink()
+    shutil.rmtree(cache_folder())
+    with pytest.raises(UserError, match="image 0 is missing"):
+        load_dataset(str(path.parent), "train")
+
+
+def test_a_cell_without_an_image(tmp_path):
+    write_parquet(tmp_path / "train.parquet", [*noise(1), None], [0, 1])
+    with pytest.raises(UserError, match="image 1 is missing"):
+        load_dataset(str(tmp_path), "train")
+
+
+def test_a_cell_that_is_no_image(tmp_path):
+    write_parquet(tmp_path / "train.parquet", [*noise(1), {"bytes": b"GIF or so", "path": None}], [0, 1])
+    with pytest.raises(UserError, match=r"image 1 can't be decoded.*unknown format"):
+        load_dataset(str(tmp_path), "train")
+
+
+def test_several_or_no_label_columns(tmp_path):
+    import datasets
+
+    write_parquet(tmp_path / "a" / "train.parquet", noise(1), [0], coarse=(datasets.ClassLabel(names=["x"]), [0]))
+    with pytest.raises(UserError, match=r"several ClassLabel columns \(label, coarse\)"):
+        load_dataset(str(tmp_path / "a"), "train")
+    (tmp_path / "b").mkdir()
+    datasets.Dataset.from_dict({"text": ["a"], "label": [0]}).to_parquet(tmp_path / "b" / "train.parquet")
+    with pytest.raises(UserError, match="no Image column among text, label"):
+        load_dataset(str(tmp_path / "b"), "train")
+
+
+def test_labels_that_say_nothing(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = write_parquet(tmp_path / "test.parquet", noise(3), [-1, -1, -1])
+    with pytest.raises(UserError, match=r"3 of 3 images have no label \(-1\).*--held-out"):
+        load_dataset(str(tmp_path), "test")
+    table = pq.read_table(path)
+    for labels, said in [([0, None, 1], "1 of 3 images have no label"), ([0, 2, 1], "labels run from 0 to 2")]:
+        pq.write_table(table.set_column(1, table.schema.field("label"), pa.array(labels, pa.int64())), path)
+        with pytest.raises(UserError, match=said):
+            load_dataset(str(tmp_path), "test")
+    pq.write_table(table.slice(0, 0), path)
+    with pytest.raises(UserError, match="holds no images"):
+        load_dataset(str(tmp_path), "test")
+
+
+def test_a_validation_split_stands_in_for_the_test_split(tmp_path):
+    write_parquet(tmp_path / "train.parquet", noise(2), [0, 1])
+    with pytest.raises(UserError, match="has no test split, only train; hold out"):
+        load_dataset(str(tmp_path), "test")
+    write_parquet(tmp_path / "validation.parquet", noise(3), [0, 1, 0])
+    assert len(load_dataset(str(tmp_path), "test")) == 3
+
+
+def test_a_damaged_parquet_file(tmp_path):
+    path = write_parquet(tmp_path / "train.parquet", noise(2), [0, 1])
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(UserError, match=r"train.parquet can't be read.*download it again"):
+        load_dataset(str(tmp_path), "train")
+
+
+def test_several_configurations(tmp_path):
+    for config in ("large", "small"):
+        write_parquet(tmp_path / config / "train.parquet", noise(2), [0, 1])
+    with pytest.raises(UserError, match=r"several configurations \(large, small\)"):
+        load_dataset(str(tmp_path), "train")
+    assert len(load_dataset(str(tmp_path / "small"), "train")) == 2
+
+
+def test_another_dataset_under_a_known_name(tmp_path):
+    write_parquet(tmp_path / "train.parquet", noise(2), [0, 1])
+    with pytest.raises(UserError, match="is not uoft-cs/cifar10"):
+        load_dataset("cifar10", "train", tmp_path)
+
+
+# through the Hub
+
+def test_a_hub_dataset_that_the_datasets_library_has_cached(tmp_path, caplog):
+    import datasets
+
+    write_parquet(tmp_path / "pets" / "train.parquet", noise(4), [0, 1, 1, 0])
+    write_parquet(tmp_path / "pets" / "validation.parquet", noise(2, seed=1), [1, 0])
+    datasets.load_dataset(str(tmp_path / "pets"))
+    shutil.move(tmp_path / "datasets" / "pets", tmp_path / "datasets" / "org___pets")
+    train, test = (load_dataset("org/pets", split) for split in ("train", "test"))
+    assert np.array_equal(train.images, noise(4)) and train.labels.tolist() == [0, 1, 1, 0]
+    assert np.array_equal(test.images, noise(2, seed=1)) and test.classes == ("cat", "dog")
+    assert isinstance(train.images, np.memmap)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("name", ["cifar10", "nobody/nothing"])
+def test_no_network(name):
+    with pytest.raises(UserError, match=r"the Hub can't be reached and no copy is cached.*--data-dir") as caught:
+        load_dataset(name, "train")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error, said", [
+    ("DatasetNotFoundError", "is not on the Hub, or not open to you.*log in"),
+    ("DatasetGenerationError", "can't be loaded: two lines; or download it"),
+])
+def test_what_the_hub_refuses(monkeypatch, error, said):
+    import datasets
+
+    def refuse(*_):
+        raise getattr(datasets.exceptions, error)("two\nlines")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(UserError, match=said):
+        load_dataset("org/name", "train")
+
+
+# folders of images
+
+def test_a_folder_with_splits(tmp_path):
+    write_folder(tmp_path / "train", 3, ("cat", "dog"))
+    write_folder(tmp_path / "val", 2, ("dog",))
+    (tmp_path / "train" / "cat" / ".DS_Store").write_bytes(b"junk")
+    (tmp_path / "train" / "cat" / "notes.txt").write_text("junk")
+    train, test = (load_dataset(str(tmp_path), split) for split in ("train", "test"))
+    assert train.classes == test.classes == ("cat", "dog")
+    assert train.labels.tolist() == [0, 0, 0, 1, 1, 1] and test.labels.tolist() == [1, 1]
+    assert np.array_equal(train.images[:3], noise(3, seed=0)) and np.array_equal(train.images[3:], noise(3, seed=1))
+
+
+def test_a_relative_folder_counts_from_the_data_folder_or_from_here(tmp_path, monkeypatch):
+    write_folder(tmp_path / "pets" / "train")
+    assert len(load_dataset("pets", "train", tmp_path)) == 10
+    monkeypatch.chdir(tmp_path)
+    assert len(load_dataset("pets", "train")) == 10
+
+
+def test_a_folder_without_splits_is_always_split_the_same_way(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    write_folder(tmp_path / "set", 10, ("cat", "dog", "train"))  # a class may be called train
+    train, test = (load_dataset(str(tmp_path / "set"), split) for split in ("train", "test"))
+    assert np.bincount(train.labels).tolist() == [8, 8, 8] and np.bincount(test.labels).tolist() == [2, 2, 2]
+    assert "a fifth of every class is for testing" in caplog.text
+    every = {image.tobytes() for image in train.images} | {image.tobytes() for image in test.images}
+    assert len(every) == 30  # nothing in both
+    shutil.copytree(tmp_path / "set", tmp_path / "copy")
+    assert load_dataset(str(tmp_path / "copy"), "test").fingerprint == test.fingerprint
+
+
+def test_folders_that_are_no_dataset(tmp_path):
+    (tmp_path / "train").mkdir()
+    Image.fromarray(noise(1)[0]).save(tmp_path / "train" / "a.png")
+    for folder in (tmp_path, tmp_path / "train"):  # images without class folders
+        with pytest.raises(UserError, match=r"holds no dataset.*FOLDER/train/CLASS"):
+            load_dataset(str(folder), "train")
+
+
+def test_an_empty_class_folder(tmp_path):
+    write_folder(tmp_path / "train")
+    (tmp_path / "train" / "fish").mkdir()
+    with pytest.raises(UserError, match="fish holds no images"):
+        load_dataset(str(tmp_path), "train")
+
+
+def test_a_class_of_one_image_can_t_be_split(tmp_path):
+    write_folder(tmp_path, 1)
+    with pytest.raises(UserError, match="cat holds one image"):
+        load_dataset(str(tmp_path), "train")
+
+
+def test_a_test_class_that_train_lacks(tmp_path):
+    write_folder(tmp_path / "train")
+    write_folder(tmp_path / "test", 1, ("cat", "fish"))
+    with pytest.raises(UserError, match="fish has no counterpart"):
+        load_dataset(str(tmp_path), "test")
+
+
+def test_a_folder_without_a_test_split(tmp_path):
+    write_folder(tmp_path / "train")
+    with pytest.raises(UserError, match="has no test split, only train"):
+        load_dataset(str(tmp_path), "test")
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", png(noise(1)[0])[:200]])
+def test_an_image_that_doesn_t_decode_is_named(tmp_path, content):
+    write_folder(tmp_path / "train")
+    (tmp_path / "train" / "dog" / "bad.png").write_bytes(content)
+    with pytest.raises(UserError, match=r"train/dog/bad\.png can't be decoded"):
+        load_dataset(str(tmp_path), "train")
+    assert not cache_folder().exists()
+
+
+# pixels
+
+def encoded(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_images_of_other_modes_become_rgb():
+    pixels = noise(1, 8, 6)[0]
+    rgb, gray = Image.fromarray(pixels), pixels[:, :, 0]
+    assert np.array_equal(decode(encoded(rgb), ""), pixels)
+    assert np.array_equal(decode(encoded(rgb, "BMP"), ""), pixels)
+    assert np.array_equal(decode(encoded(Image.fromarray(gray)), ""), np.stack([gray] * 3, axis=2))
+    alpha = Image.fromarray(np.dstack([pixels, gray]))
+    assert np.array_equal(decode(encoded(alpha), ""), pixels)
+    deep = Image.fromarray(gray.astype(np.uint16) * 256 + 77)  # 16 bits
+    assert np.array_equal(decode(encoded(deep), ""), np.stack([gray] * 3, axis=2))
+    palette = rgb.quantize(16)
+    assert np.array_equal(decode(encoded(palette), ""), np.asarray(palette.convert("RGB")))
+    assert np.array_equal(decode(encoded(palette, transparency=0), ""), np.asarray(palette.convert("RGB")))
+    bilevel = Image.fromarray(gray > 127)
+    assert np.array_equal(decode(encoded(bilevel), "")[:, :, 2], np.where(gray > 127, 255, 0))
+
+
+def test_cmyk_and_exif():
+    red = Image.new("RGB", (16, 8), (255, 0, 0))
+    decoded = decode(encoded(red.convert("CMYK"), "JPEG", quality=95), "")
+    assert decoded.shape == (8, 16, 3) and np.abs(decoded.astype(int) - (255, 0, 0)).max() < 8
+    upright = noise(1, 8, 6)[0]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored turned by a quarter to the left
+    turned = encoded(Image.fromarray(np.ascontiguousarray(np.rot90(upright))), "PNG", exif=exif)
+    assert np.array_equal(decode(turned, ""), upright)
+
+
+def test_pixels_without_a_known_range():
+    with pytest.raises(UserError, match="mode F have no known range"):
+        decode(encoded(Image.new("F", (4, 4)), "TIFF"), "x.tif")
+
+
+@pytest.mark.parametrize("height, width", [(50, 41), (41, 50), (32, 45), (20, 31), (1, 9), (64, 64)])
+def test_resizing_is_torchvision_s(height, width):
+    pixels = noise(1, height, width)[0]
+    reference = v2.Compose([v2.Resize(32, v2.InterpolationMode.BICUBIC), v2.CenterCrop(32)])(Image.fromarray(pixels))
+    assert np.array_equal(resize_and_crop(pixels, 32), np.asarray(reference))
+
+
+def test_images_of_the_right_size_stay_as_they_are():
+    assert np.array_equal(resize_and_crop(noise(1)[0], 32), noise(1)[0])
+
+
+def test_images_of_several_sizes_need_a_size(tmp_path):
+    write_folder(tmp_path / "train", 2, ("cat",), (30, 40))
+    write_folder(tmp_path / "train", 2, ("dog",), (32, 32))
+    with pytest.raises(UserError, match=r"30x40 and 32x32 among them.*--image-size"):
+        load_dataset(str(tmp_path), "train")
+    train = load_dataset(str(tmp_path), "train", size=32)
+    assert train.images.shape == (4, 32, 32, 3)
+    assert np.array_equal(train.images[2:], noise(2))  # these had the size already
+
+
+# the cache
+
+def test_decoded_once_and_memory_mapped_after(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    folder = write_folder(tmp_path / "set" / "train").parent
+    first, second = (load_dataset(str(folder), "train") for _ in range(2))
+    assert isinstance(second.images, np.memmap) and not second.images.flags.writeable
+    assert second.fingerprint == first.fingerprint and caplog.text.count("decoded 10 images") == 1
+    load_dataset(str(folder), "train", size=16)  # another size is another entry
+    Image.fromarray(noise(1, seed=9)[0]).save(folder / "train" / "cat" / "0.png")  # and so is another content
+    assert np.array_equal(load_dataset(str(folder), "train").images[0], noise(1, seed=9)[0])
+    assert caplog.text.count("decoded 10 images") == 3
+
+
+@pytest.mark.parametrize("damage", [
+    lambda content: content[:-1], lambda content: b"", lambda content: b"junk", lambda content: content[:20],
+])
+def test_a_damaged_entry_is_made_again(tmp_path, damage, caplog):
+    caplog.set_level(logging.INFO)
+    folder = write_folder(tmp_path / "set" / "train").parent
+    whole = load_dataset(str(folder), "train").fingerprint
+    (entry,) = cache_folder().iterdir()
+    entry.write_bytes(damage(entry.read_bytes()))
+    assert load_dataset(str(folder), "train").fingerprint == whole
+    assert "is damaged; decoding again" in caplog.text
+    assert load_dataset(str(folder), "train").fingerprint == whole
+    assert caplog.text.count("decoded 10 images") == 2
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
+    source = tmp_path / "source"
+    source.write_text("x")
+
+    def interrupted(*_):
+        assert list(cache_folder().glob(".writing-*/*.npy"))  # it was on its way
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cached("x", [source], (), 2, lambda: noise(2))
+    assert not list(cache_folder().iterdir())
+
+
+def in_processes(*targets):
+    """Run functions in forked processes at once; their exit codes."""
+    processes = [multiprocessing.get_context("fork").Process(target=target) for target in targets]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+def test_a_process_killed_while_it_writes(tmp_path, monkeypatch):
+    folder = write_folder(tmp_path / "set" / "train").parent
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+        assert in_processes(lambda: load_dataset(str(folder), "train")) == [-signal.SIGKILL]
+    assert not list(cache_folder().glob("*.npy"))
+    assert isinstance(load_dataset(str(folder), "train").images, np.memmap)
+
+
+def test_two_processes_at_once(tmp_path, monkeypatch):
+    folder = write_folder(tmp_path / "set" / "train").parent
+    both_are_writing = multiprocessing.get_context("fork").Barrier(2)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: both_are_writing.wait(60))
+
+        def load():
+            assert np.array_equal(load_dataset(str(folder), "train").images[:5], noise(5))
+
+        assert in_processes(load, load) == [0, 0]
+    assert len(list(cache_folder().iterdir())) == 1
+
+
+def test_a_cache_that_can_t_be_written(tmp_path, monkeypatch, caplog):
+    folder = write_folder(tmp_path / "set" / "train").parent
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("WRN_HUB_CACHE", str(tmp_path / "file"))
+    train = load_dataset(str(folder), "train")
+    assert np.array_equal(train.images[:5], noise(5)) and not isinstance(train.images, np.memmap)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] and "stay in memory" in caplog.text
+
+
+def test_a_full_disk(tmp_path, caplog):
+    folder = write_folder(tmp_path / "set" / "train").parent
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # as good as full: no file grows beyond it
+    try:
+        train = load_dataset(str(folder), "train")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert np.array_equal(train.images[:5], noise(5)) and caplog.text.count("stay in memory") == 1
+    assert not list(cache_folder().iterdir())
+
+
+def test_where_the_cache_is(monkeypatch, tmp_path):
+    assert cache_folder() == tmp_path / "cache" / "datasets"
+    monkeypatch.delenv("WRN_HUB_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert cache_folder() == Path("/xdg/wrn_hub/datasets")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path("~/.cache/wrn_hub/datasets").expanduser()
+
+
+# the sample
+
+def test_the_sample():
+    train, test = (load_dataset("sample", split) for split in ("train", "test"))
+    assert train.images.shape == (2000, 32, 32, 3) and test.images.shape == (1000, 32, 32, 3)
+    assert np.bincount(train.labels).tolist() == [100] * 20 and np.bincount(test.labels).tolist() == [50] * 20
+    assert train.classes == test.classes and train.classes[-1] == "vehicles_2"
+    assert train.fingerprint.startswith("c1d7b7b9996f") and test.fingerprint.startswith("445f65200d44")
+    assert 110 < train.images.mean() < 130  # photographs, not noise
+
+
+def test_the_sample_is_a_dataset_to_the_datasets_library():
+    import datasets
+
+    splits = datasets.load_dataset(str(sample.SAMPLE))
+    assert {name: len(split) for name, split in splits.items()} == {"train": 2000, "test": 1000}
+    assert tuple(splits["train"].features["label"].names) == load_dataset("sample", "train").classes
+    assert splits["test"][0]["img"].size == (32, 32)
+
+
+def test_the_sample_is_drawn_the_same_way_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(sample, "PER_CLASS", {"train": 2, "test": 1})
+    source = tmp_path / FOLDERS["cifar100"]
+    images, labels = write_official(source, "cifar100", 300)
+    (source / "meta").write_bytes(pickle.dumps({"coarse_label_names": [f"super{i}" for i in range(20)]}, protocol=2))
+    drawn = []
+    for folder in (tmp_path / "once", tmp_path / "again"):
+        folder.mkdir()
+        drawn.append([path.read_bytes() for path in sample.draw_sample(source, folder)])
+    assert drawn[0] == drawn[1]
+    train = load_dataset(str(tmp_path / "once"), "train")
+    fine = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
+    found = [fine[image.tobytes()] for image in train.images]  # pixel for pixel one of the training split
+    assert np.bincount(found).tolist() == [2] * 100 and [label // 5 for label in found] == train.labels.tolist()
+    assert train.classes[19] == "super19"
+
+
+# names
+
+@pytest.mark.parametrize("name, split, options, said", [
+    ("cifra10", "train", {}, "dataset 'cifra10' is neither a folder nor known.*Did you mean 'cifar10'"),
+    ("cifar10", "dev", {}, "split 'dev': allowed are train and test"),
+    ("cifar10", "train", {"size": 0}, "size 0"),
+    ("cifar10", "train", {"data_dir": "/no/such"}, "data folder /no/such"),
+    ("cifar10", "train", {"data_dir": "."}, "holds no cifar10: needed is cifar-10-batches-py/"),
+    ("svhn", "train", {"data_dir": "."}, "holds no svhn: needed is ufldl-stanford/svhn/"),
+    ("org/name", "train", {"data_dir": "."}, "holds no org/name"),
+])
+def test_bad_names_and_options(tmp_path, monkeypatch, name, split, options, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=said) as caught:
+        load_dataset(name, split, **options)
+    assert "\n" not in str(caught.value)

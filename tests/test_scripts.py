@@ -1,0 +1,187 @@
+"""The scripts as they are typed: what they print, and one line and exit code 2 for bad input."""
+import csv
+import io
+import json
+import os
+import re
+import resource
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+import wrn_hub  # noqa: F401
+from wrn_hub.errors import UserError
+from wrn_hub.models.build import ModelSource, class_names
+from wrn_hub.models.export import save_model
+from wrn_hub.reporting.results import Results
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """Run a script in this process; returns (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(script: str, *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
+        code = 0
+        try:
+            runpy.run_path(str(SCRIPTS / f"{script}.py"), run_name="__main__")
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return run
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    """A net of three named classes in a folder, as training leaves it."""
+    torch.manual_seed(0)
+    net = timm.create_model("wrn_10_2", num_classes=3)
+    return save_model(net, tmp_path / "model", classes=("cat", "dog", "bird"))
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.fromarray(np.full((48, 60, 3), 90, np.uint8)).save(folder / "colour.png")
+    Image.fromarray(np.full((31, 31), 40, np.uint8)).save(folder / "gray.jpg")
+    Image.new("RGBA", (32, 32), (255, 0, 0, 100)).save(folder / "clear.png")
+    return folder
+
+
+def test_predict_says_the_likeliest_classes_by_name(run, model, pictures):
+    code, out, _ = run("predict", pictures, "--model", model, "--topk", 2, "--format", "json")
+    said = json.loads(out)
+    assert code == 0
+    assert [Path(entry["image"]).name for entry in said] == ["clear.png", "colour.png", "gray.jpg"]
+    assert all(len(entry["classes"]) == 2 and set(entry["classes"]) <= {"cat", "dog", "bird"} for entry in said)
+    assert all(entry["probabilities"] == sorted(entry["probabilities"], reverse=True) for entry in said)
+
+    _, out, _ = run("predict", pictures / "gray.jpg", "--model", model, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["rank"] for row in rows] == ["1", "2", "3"]
+    assert sum(float(row["probability"]) for row in rows) == pytest.approx(1, abs=1e-5)
+
+    run("predict", pictures, "--model", model, "--output", "said.txt")
+    assert "gray.jpg: " in Path("said.txt").read_text()
+
+
+def test_evaluate_prints_and_writes_what_it_measured(run, model, tmp_path):
+    colours = tmp_path / "data" / "test"
+    for name in ("cat", "dog", "bird"):
+        (colours / name).mkdir(parents=True)
+        (tmp_path / "data" / "train" / name).mkdir(parents=True)
+        for number in range(3):
+            picture = Image.fromarray(np.full((32, 32, 3), 50 * number, np.uint8))
+            picture.save(colours / name / f"{number}.png")
+            picture.save(tmp_path / "data" / "train" / name / f"{number}.png")
+    code, out, _ = run(
+        "evaluate", "--model", model, "--dataset", tmp_path / "data", "--output", "results.json", "--logits", "l.safetensors")
+    assert code == 0
+    results = Results.read("results.json")
+    assert results.dataset["images"] == 9
+    assert f"top-1 {results.top1:.2%}" in out
+    assert results.top1 == pytest.approx(1 / 3)  # the classes look the same, so one guess an image is right in three
+    assert results.top5 is None and results.precision == "fp32" and results.command.startswith("evaluate.py --model")
+
+
+def test_results_with_a_field_too_many_or_too_few_are_refused(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"schema_version": 1, "top1": 0.5, "topone": 0.5}))
+    with pytest.raises(UserError, match=r"missing .*'top5'.*unknown \['topone'\]"):
+        Results.read(path)
+    path.write_text("<html>")
+    with pytest.raises(UserError, match="not a results file"):
+        Results.read(path)
+
+
+def test_finetune_starts_from_the_weights_and_counts_the_classes(run, model):
+    code, out, err = run(
+        "finetune", "--model", model, "--image-size", 8, "--crop-padding", 1, "--epochs", 1, "--batch-size", 500,
+        "--output", "tuned", "--precision", "fp32")
+    assert code == 0, err
+    assert "test accuracy" in out
+    tuned = timm.create_model("local-dir:tuned/model", pretrained=True)
+    assert class_names(tuned)[:2] == ["aquatic_mammals", "fish"] and tuned.num_classes == 20
+
+
+BAD = {
+    "no such model": (["train", "--model", "wrn_28_100"], "no model of this name. Did you mean 'wrn_28_10'"),
+    "no such tag": (["evaluate", "--model", "wrn_16_2.cifar1000"], "it has cifar10, cifar100, svhn"),
+    "no such dataset": (["train", "--dataset", "cifar11"], "Did you mean 'cifar10'?"),
+    "no such data folder": (["train", "--data-dir", "nowhere"], "nowhere: no such folder"),
+    "no such option": (["train", "--epoch", "3"], "no option --epoch. Did you mean '--epochs'?"),
+    "no number": (["train", "--epochs", "many"], "invalid int value: 'many'"),
+    "a value out of range": (["finetune", "--epochs", "0"], "epochs = 0: allowed is 1 or more"),
+    "no such image": (["predict", "cat.jpg"], "cat.jpg: no such file or folder"),
+    "a folder without a model": (["evaluate", "--model", "local-dir:."], "is not the folder of a model"),
+    "not an argument of the net": (["train", "--model", "resnet18", "--dataset", "sample", "--block-drop-rate", "0.3"],
+                                   "model resnet18: .*block_drop_rate"),
+    "a crop larger than the image": (["train", "--dataset", "sample", "--image-size", "8", "--crop-padding", "8"],
+                                     "crop padding 8: allowed are 0 to 7"),
+    "a run that isn't finished": (["stage", "run", "wrn_16_2.cifar10"], "holds no finished model"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_ends_in_one_line_and_exit_code_2(case, run, tmp_path):
+    (script, *arguments), says = BAD[case]
+    code, out, err = run(script, *arguments)
+    line = err.strip().splitlines()[-1]
+    assert code == 2 and out == "" and "Traceback" not in err
+    assert line.startswith(f"{script}.py: ")
+
+    assert re.search(says, line), line
+    assert not list(tmp_path.iterdir()), "something was left behind"
+
+
+def test_an_image_that_does_not_decode_is_named_and_nothing_is_written(run, model, pictures):
+    (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
+    code, _, err = run("predict", pictures, "--model", model, "--output", "said.csv", "--format", "csv")
+    assert code == 2 and "broken.png can't be decoded" in err
+    assert not Path("said.csv").exists()
+
+
+def test_weights_of_another_net_are_refused(run, model, pictures):
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "architecture": "wrn_16_1"}))
+    code, _, err = run("predict", pictures, "--model", model)
+    assert code == 2 and len(err.strip().splitlines()) == 1 and "model local-dir:" in err
+
+
+def test_a_full_disk_ends_in_one_line_and_leaves_nothing_half_written(tmp_path):
+    """A limit on the size of a file stands in for a full disk: both make a write fail in the middle."""
+    limit = 200_000  # smaller than a checkpoint of wrn_10_2, larger than everything before it
+    process = subprocess.run(
+        [sys.executable, str(SCRIPTS / "train.py"), "--model", "wrn_10_2", "--dataset", "sample", "--image-size", "4",
+         "--crop-padding", "1", "--batch-size", "1000", "--epochs", "1", "--output", str(tmp_path / "run")],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        env={**os.environ, "WRN_HUB_CACHE": str(tmp_path / "cache")},
+        capture_output=True, text=True, timeout=240)
+    assert process.returncode == 2, process.stderr
+    assert "Traceback" not in process.stderr
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_class_names_come_from_the_config_or_imagenet_or_are_numbers():
+    assert class_names(timm.create_model("wrn_16_1.cifar10"))[:2] == ["airplane", "automobile"]
+    assert class_names(timm.create_model("wrn_16_1.cifar10", num_classes=3)) == ["0", "1", "2"]
+    assert class_names(timm.create_model("wrn_18_2", device="meta"))[0].startswith("tench")
+
+
+def test_a_model_is_named_by_name_hub_id_or_folder(model):
+    assert ModelSource.parse("wrn_28_10.cifar100").size == 32
+    assert ModelSource.parse("hf-hub:someone/theirs").name == "hf-hub:someone/theirs"
+    assert ModelSource.parse(str(model)).name == f"local-dir:{model}"

@@ -1,0 +1,86 @@
+"""A folder of image files: one folder per class, within train/ and test/ or without splits."""
+import hashlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from .encoded import EncodedSplit, choose_split
+
+__all__ = ["read_folder"]
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".gif")
+_SPLITS = ("train", "test", "validation", "valid", "val")
+
+_log = logging.getLogger(__name__)
+
+
+def _subfolders(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _images(folder: Path) -> list[Path]:
+    """Every image below a class folder, in order."""
+    found = sorted(
+        path for path in folder.rglob("*")
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file())
+    if not found:
+        raise UserError(f"class folder {folder} holds no images ({' '.join(_SUFFIXES)}): add some or remove it")
+    return found
+
+
+def _fifth(folder: Path, split: str) -> list[Path]:
+    """The class's images of one split where the folder has none: a fifth, at least one, is for testing."""
+    # by the hash of the name: an image stays in its split, or nearly always, when others are added
+    found = sorted(_images(folder), key=lambda path: hashlib.sha256(path.name.encode()).digest())
+    if len(found) < 2:
+        raise UserError(f"class folder {folder} holds one image: two are needed to train on one and test on the other")
+    testing = max(1, round(len(found) / 5))
+    return sorted(found[:testing] if split == "test" else found[testing:])
+
+
+def _read(paths: list[Path]) -> Iterator[tuple[str, bytes]]:
+    for path in paths:
+        yield str(path), path.read_bytes()
+
+
+def read_folder(folder: Path, split: str) -> EncodedSplit:
+    """Read a split of FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, or of FOLDER/CLASS/*.
+
+    ``validation``, ``valid`` or ``val`` stand in for ``test`` where that is missing. The classes are the folders in
+    ``train``, sorted. Without splits a fifth of every class is for testing, chosen by the hash of the files' names,
+    so always the same one; the log says so. Class folders may have folders of their own; hidden files and files
+    with other suffixes than those of images are passed over.
+
+    Args:
+        folder: FOLDER.
+        split: "train" or "test".
+
+    Returns:
+        The images in the order of their classes, then of their paths.
+
+    Raises:
+        UserError: no class folders, an empty one, no such split, or a class that ``train`` lacks.
+    """
+    names = _subfolders(folder)
+    if "train" in names and _subfolders(folder / "train"):  # a class may be called train too, but holds images
+        classes = _subfolders(folder / "train")
+        root = folder / choose_split(split, [name for name in names if name in _SPLITS], str(folder))
+        present = _subfolders(root)
+        unknown = sorted(set(present) - set(classes))
+        if unknown:
+            raise UserError(f"class folder {root / unknown[0]} has no counterpart in {folder / 'train'}")
+        files = {name: _images(root / name) for name in present}
+    elif not names or set(names) <= set(_SPLITS):
+        raise UserError(
+            f"{folder} holds no dataset: needed are FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, FOLDER/CLASS/*, "
+            "the parquet files of a Hub dataset, or the official files of CIFAR")
+    else:
+        classes = names
+        files = {name: _fifth(folder / name, split) for name in classes}
+        _log.info("%s has no train and test folders: a fifth of every class is for testing", folder)
+    paths = [path for name in files for path in files[name]]
+    labels = np.repeat([classes.index(name) for name in files], [len(found) for found in files.values()])
+    return EncodedSplit(_read(paths), labels.astype(np.int64), tuple(classes), tuple(paths))

@@ -1,0 +1,1 @@
+"""The folder of staged models: what a Hub organisation will be."""

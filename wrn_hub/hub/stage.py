@@ -1,0 +1,55 @@
+"""Stage a finished run: ``model_cards/<arch.tag>/`` becomes the Hub repository of a variant, and the manifest lists it."""
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import timm
+
+from .. import models  # noqa: F401  registers the Wide ResNets
+from ..errors import UserError
+from ..facts import DATASETS
+from ..models.export import save_model
+from ..weights import file_sha256
+
+__all__ = ["stage"]
+
+_PLACES = ("data_dir", "output", "resume")  # where one person's files lie says nothing about the training
+
+
+def stage(run: str | Path, name: str, checkout: str | Path) -> dict[str, Any]:
+    """Copy a run's model, as float16 with float32 BatchNorm, with its settings and its curve; list it in the manifest.
+
+    What was measured of earlier weights of this name is removed with them: measure again with scripts/evaluate.py.
+
+    Args:
+        run: Output folder of a finished training.
+        name: "arch.tag", where the tag is the dataset that the net was trained on.
+        checkout: The source checkout, which holds ``model_cards`` and ``wrn_hub/weights.json``.
+
+    Returns:
+        The manifest's new entry.
+
+    Raises:
+        UserError: the run isn't finished, or was of another net or dataset.
+    """
+    run, checkout = Path(run), Path(checkout)
+    arch, _, tag = name.partition(".")
+    if not (run / "model" / "config.json").is_file():
+        raise UserError(f"{run} holds no finished model; finish the training with --resume")
+    settings = json.loads((run / "args.json").read_text())
+    trained = f"{settings['model'].partition('.')[0]}.{settings['dataset']}"
+    if tag not in DATASETS or trained != name:
+        raise UserError(f"{run} was a training of {trained}, not of {name}; tags are {', '.join(DATASETS)}")
+    model = timm.create_model(f"local-dir:{run / 'model'}", pretrained=True)
+    folder = save_model(model, checkout / "model_cards" / name, tag=tag, classes=DATASETS[tag].classes, half=True)
+    kept = {key: value for key, value in settings.items() if key not in _PLACES}
+    (folder / "args.json").write_text(json.dumps(kept, indent=2) + "\n")
+    shutil.copy(run / "metrics.csv", folder / "metrics.csv")
+
+    manifest_file = checkout / "wrn_hub" / "weights.json"
+    manifest = json.loads(manifest_file.read_text())
+    weights = folder / "model.safetensors"
+    manifest[name] = {"sha256": file_sha256(weights), "bytes": weights.stat().st_size, "published": None}
+    manifest_file.write_text(json.dumps(dict(sorted(manifest.items())), indent=2) + "\n")
+    return manifest[name]

@@ -1,0 +1,101 @@
+"""A timm model by what a user types: a name, with or without a tag, a Hub id, or a folder of a model."""
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+from timm.data import ImageNetInfo, infer_imagenet_subset
+from timm.models import get_arch_pretrained_cfgs
+from timm.models._hub import load_model_config_from_path
+from torch import nn
+
+from ..errors import UserError, nearest
+
+__all__ = ["ModelSource", "class_names"]
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from, checked before anything is built.
+
+    Attributes:
+        name: As timm takes it: "arch", "arch.tag", "hf-hub:org/name" or "local-dir:folder".
+        cfg: timm's pretrained cfg as far as it is known without asking the Hub.
+    """
+
+    name: str
+    cfg: dict[str, Any]
+
+    @classmethod
+    def parse(cls, text: str) -> "ModelSource":
+        """Understand ``text``, which may also be the plain path of a model's folder.
+
+        Raises:
+            UserError: timm has no such model or tag, or the folder holds no model.
+        """
+        if text.startswith("hf-hub:"):
+            return cls(text, {})
+        path = Path(text.removeprefix("local-dir:"))
+        if text.startswith("local-dir:") or (path.is_dir() and not timm.is_model(text)):
+            try:
+                cfg, _, _ = load_model_config_from_path(path)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f"{path} is not the folder of a model ({error}); it needs config.json and model.safetensors"
+                ) from None
+            return cls(f"local-dir:{path}", cfg)
+        if not timm.is_model(text):
+            raise UserError(f"model {text!r}: timm has no model of this name.{nearest(text, timm.list_models())}")
+        arch, _, tag = text.partition(".")
+        try:
+            return cls(text, timm.get_pretrained_cfg(text).to_dict())
+        except RuntimeError:
+            tags = ", ".join(cfg.tag or "no tags" for cfg in get_arch_pretrained_cfgs(arch).values())
+            raise UserError(f"model {text!r}: {arch} has no tag {tag!r}; it has {tags}") from None
+
+    @property
+    def size(self) -> int:
+        """Side in pixels of the images that the model was made for; 32 where that is not known."""
+        return self.cfg.get("input_size", (3, 32, 32))[-1]
+
+    def create(self, pretrained: bool, num_classes: int | None = None, **kwargs: Any) -> nn.Module:
+        """Build the model.
+
+        Args:
+            pretrained: Load its weights; those of a folder or a Hub id are loaded in any case.
+            num_classes: Outputs; as the weights have them where None.
+            **kwargs: For the model's class; None means its own default.
+
+        Raises:
+            UserError: the model takes no such argument, its weights don't fit or can't be had.
+        """
+        kwargs = {key: value for key, value in kwargs.items() if value is not None}
+        if num_classes is not None:
+            kwargs["num_classes"] = num_classes
+        try:
+            return timm.create_model(self.name, pretrained=pretrained or ":" in self.name, **kwargs)
+        except UserError:
+            raise
+        except (TypeError, RuntimeError, OSError, ValueError) as error:
+            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise UserError(f"model {self.name}: {reason}") from error
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The file that the weights come from, where it lies on this machine."""
+        if self.name.startswith("local-dir:"):
+            return Path(self.name.removeprefix("local-dir:")) / "model.safetensors"
+        return Path(self.cfg["file"]) if self.cfg.get("file") else None
+
+
+def class_names(model: nn.Module) -> list[str]:
+    """Names of a model's classes in the order of its logits; numbers where nobody named them."""
+    cfg = model.pretrained_cfg
+    names = cfg.get("label_names")
+    if names and len(names) == model.num_classes:
+        return list(names)
+    subset = infer_imagenet_subset(model) if model.num_classes in (1000, 21841, 21843, 11821) else None
+    if subset:
+        info = ImageNetInfo(subset)
+        return [info.index_to_description(i) for i in range(model.num_classes)]
+    return [str(i) for i in range(model.num_classes)]

@@ -1,0 +1,114 @@
+"""What a model says of images in files."""
+import csv
+import io
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from PIL import Image
+from timm.data import create_transform, resolve_data_config
+
+from ..data.encoded import decode
+from ..errors import UserError
+from ..models.build import ModelSource, class_names
+
+__all__ = ["Prediction", "find_images", "predict", "write_predictions"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of one image, likeliest first, with their probabilities (0 to 1)."""
+
+    image: str
+    classes: list[str]
+    probabilities: list[float]
+
+
+def find_images(places: Sequence[str | Path]) -> list[Path]:
+    """Image files among the places, and in the folders among them, by Pillow's known endings.
+
+    Raises:
+        UserError: a place doesn't exist, or a folder holds no image.
+    """
+    endings = Image.registered_extensions()
+    found: list[Path] = []
+    for place in map(Path, places):
+        if place.is_dir():
+            inside = sorted(path for path in place.rglob("*") if path.suffix.lower() in endings and path.is_file())
+            if not inside:
+                raise UserError(f"{place}: no image in this folder")
+            found += inside
+        elif place.is_file():
+            found.append(place)
+        else:
+            raise UserError(f"{place}: no such file or folder")
+    return found
+
+
+@torch.inference_mode()
+def predict(
+    places: Sequence[str | Path], model: str = "wrn_16_2.cifar10", topk: int = 5, batch_size: int = 64
+) -> list[Prediction]:
+    """Classify images, preprocessed as the model's own configuration says.
+
+    Args:
+        places: Image files and folders.
+        model: timm name, Hub id, or folder of a model.
+        topk: Classes an image; all where the model has fewer.
+        batch_size: Images a forward pass.
+
+    Raises:
+        UserError: an image can't be read, or there is no such model.
+    """
+    if topk < 1 or batch_size < 1:
+        raise UserError(f"topk {topk}, batch size {batch_size}: allowed is 1 or more")
+    paths = find_images(places)
+    device = PartialState().device
+    net = ModelSource.parse(model).create(pretrained=True).to(device).eval()
+    transform = create_transform(**resolve_data_config({}, model=net), is_training=False)
+    names, topk = class_names(net), min(topk, net.num_classes)
+    predictions = []
+    for start in range(0, len(paths), batch_size):
+        part = paths[start : start + batch_size]
+        batch = torch.stack([transform(Image.fromarray(decode(path.read_bytes(), str(path)))) for path in part]).to(device)
+        best = net(batch).softmax(dim=1).topk(topk)
+        for path, index, probability in zip(part, best.indices.tolist(), best.values.tolist(), strict=True):
+            predictions.append(Prediction(str(path), [names[i] for i in index], probability))
+    return predictions
+
+
+def write_predictions(predictions: Sequence[Prediction], form: str = "table", output: str | None = None) -> None:
+    """Print predictions, or write them to a file, whole or not at all.
+
+    Args:
+        predictions: From :func:`predict`.
+        form: "table" for people; "csv" with a row an image and class; "json", a list with an entry an image.
+        output: File to write to; the screen where None.
+    """
+    text = io.StringIO()
+    if form == "json":
+        json.dump([vars(prediction) for prediction in predictions], text, indent=2)
+        text.write("\n")
+    elif form == "csv":
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["image", "rank", "class", "probability"])
+        for prediction in predictions:
+            for rank, (name, probability) in enumerate(
+                    zip(prediction.classes, prediction.probabilities, strict=True), start=1):
+                table.writerow([prediction.image, rank, name, f"{probability:.6f}"])
+    else:
+        for prediction in predictions:
+            said = ", ".join(f"{name} {p:.1%}" for name, p in
+                             zip(prediction.classes, prediction.probabilities, strict=True))
+            text.write(f"{prediction.image}: {said}\n")
+    if output is None:
+        sys.stdout.write(text.getvalue())
+        return
+    path = Path(output)
+    beside = path.with_name(f".{path.name}")
+    beside.write_text(text.getvalue())
+    beside.replace(path)

@@ -1,0 +1,58 @@
+"""Fine-tuning: the trainer with other defaults, the same net from scratch beside it, and how the defaults were chosen."""
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from .options import TrainOptions
+from .trainer import TrainResult, train
+
+__all__ = ["choose_lr", "finetune_defaults", "versus_scratch"]
+
+_RECIPE = "finetune.json"
+
+
+def _recipe() -> dict[str, Any]:
+    return json.loads(resources.files("wrn_hub.recipes").joinpath(_RECIPE).read_text())
+
+
+def finetune_defaults() -> dict[str, Any]:
+    """What ``scripts/finetune.py`` sets otherwise than ``scripts/train.py``; the learning rate as it was chosen."""
+    recipe = _recipe()
+    return {**recipe["options"], "pretrained": True, "lr": recipe["pretrained"]["lr"]}
+
+
+def versus_scratch(options: TrainOptions) -> tuple[TrainResult, TrainResult]:
+    """Fine-tune, then train the same net from scratch with equal epochs and augmentation at its own learning rate.
+
+    Returns:
+        (fine-tuned, from scratch); the second run's folder is the first's with ``-scratch`` behind it.
+    """
+    tuned = train(options)
+    scratch = replace(
+        options, pretrained=False, lr=_recipe()["scratch"]["lr"], output=f"{tuned.folder}-scratch", freeze=False,
+        layer_decay=None)
+    return tuned, train(scratch)
+
+
+def choose_lr(options: TrainOptions, rates: Sequence[float], runs: Path) -> dict[str, Any]:
+    """Try learning rates on images held out of the training split, and say which was best.
+
+    Args:
+        options: What to train; ``held_out`` must be set, so that the test split has no say.
+        rates: At least three learning rates.
+        runs: Folder for the runs.
+
+    Returns:
+        ``lr``, the best, and ``tried``, each rate with its accuracy on the images held out.
+    """
+    if len(rates) < 3 or not options.held_out:
+        raise UserError(f"{len(rates)} learning rates, {options.held_out} images held out: need three or more, and some")
+    tried = {
+        str(rate): round(train(replace(options, lr=rate, output=str(runs / f"lr-{rate}"))).accuracy, 4)
+        for rate in rates
+    }
+    return {"lr": float(max(tried, key=tried.__getitem__)), "tried": tried}
