@@ -28,7 +28,8 @@ def main() -> None:
     from wrn_hub.training.options import TrainOptions
 
     recipe = json.loads(RECIPE.read_text())
-    options = TrainOptions(**{**recipe["options"], "held_out": args.held_out, "eval_every": recipe["options"]["epochs"]})
+    last = recipe["options"]["epochs"]
+    options = TrainOptions(**{**recipe["options"], "held_out": args.held_out, "eval_every": last})
     with tempfile.TemporaryDirectory() as runs:
         for start in ("scratch", "pretrained"):
             options.pretrained = start == "pretrained"

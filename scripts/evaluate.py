@@ -11,7 +11,8 @@ from wrn_hub.cli import Parser, run
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--model", default="wrn_16_2.cifar10", help="timm model, Hub id, or folder of a model (%(default)s)")
+    parser.add_argument(
+        "--model", default="wrn_16_2.cifar10", help="timm model, Hub id, or folder of a model (%(default)s)")
     parser.add_argument("--dataset", default="cifar10", help="name, Hub id or folder (%(default)s)")
     parser.add_argument("--data-dir", help="folder that holds the dataset")
     parser.add_argument("--split", default="test", choices=("test", "train"), help="(%(default)s)")

@@ -22,7 +22,8 @@ def main() -> None:
         return
     tuned, scratch = versus_scratch(options)
     print(
-        f"\n{options.model} on {options.dataset}, {options.epochs} epochs each, {tuned.measured.replace('_', '-')} accuracy\n"
+        f"\n{options.model} on {options.dataset}, {options.epochs} epochs each, "
+        f"{tuned.measured.replace('_', '-')} accuracy\n"
         f"  fine-tuned    {tuned.accuracy:6.2%}  ({tuned.seconds:.0f} s)\n"
         f"  from scratch  {scratch.accuracy:6.2%}  ({scratch.seconds:.0f} s)\n\n{tuned.summary()}")
 

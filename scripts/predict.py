@@ -8,7 +8,8 @@ from wrn_hub.cli import Parser, run
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("images", nargs="+", help="image files, or folders that are searched for them")
-    parser.add_argument("--model", default="wrn_16_2.cifar10", help="timm model, Hub id, or folder of a model (%(default)s)")
+    parser.add_argument(
+        "--model", default="wrn_16_2.cifar10", help="timm model, Hub id, or folder of a model (%(default)s)")
     parser.add_argument("--topk", type=int, default=5, help="classes an image (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=64, help="(%(default)s)")
     parser.add_argument("--format", default="table", choices=("table", "csv", "json"), help="(%(default)s)")

@@ -67,7 +67,7 @@ def test_cutout_is_a_square_cut_off_at_the_border(size):
 
 def test_an_epoch_has_every_image_once_but_for_the_last_incomplete_batch():
     dataset = noise(10)
-    loader = train_loader(dataset, crop_padding=0, flip=False)
+    loader = train_loader(dataset, crop_padding=0, flip="none")
     labels = torch.cat([labels for _, labels in loader.epoch(0)])
     assert len(loader) == 2 and len(labels) == 8 and len(set(labels.tolist())) == 8
     for images, labels in loader.epoch(0):
@@ -89,7 +89,7 @@ def test_alternating_flip_mirrors_every_image_in_every_other_epoch():
     assert (mirrored[3] == mirrored[1]).all()
 
 
-@pytest.mark.parametrize("options", [{}, {"cutout": 3}, {"flip": False}])
+@pytest.mark.parametrize("options", [{}, {"cutout": 3}, {"flip": "none"}, {"flip": "random"}])
 def test_two_processes_see_what_one_sees(options):
     dataset = noise(23)
     whole = list(train_loader(dataset, 8, **options).epoch(3))

@@ -20,7 +20,9 @@ import wrn_hub  # noqa: F401
 from wrn_hub.errors import UserError
 from wrn_hub.models.build import ModelSource, class_names
 from wrn_hub.models.export import save_model
+from wrn_hub.recipes import load_recipe, recipe_names
 from wrn_hub.reporting.results import Results
+from wrn_hub.training.options import TrainOptions
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 
@@ -87,8 +89,8 @@ def test_evaluate_prints_and_writes_what_it_measured(run, model, tmp_path):
             picture = Image.fromarray(np.full((32, 32, 3), 50 * number, np.uint8))
             picture.save(colours / name / f"{number}.png")
             picture.save(tmp_path / "data" / "train" / name / f"{number}.png")
-    code, out, _ = run(
-        "evaluate", "--model", model, "--dataset", tmp_path / "data", "--output", "results.json", "--logits", "l.safetensors")
+    arguments = ["--model", model, "--dataset", tmp_path / "data", "--output", "results.json"]
+    code, out, _ = run("evaluate", *arguments, "--logits", "logits.safetensors")
     assert code == 0
     results = Results.read("results.json")
     assert results.dataset["images"] == 9
@@ -185,3 +187,29 @@ def test_a_model_is_named_by_name_hub_id_or_folder(model):
     assert ModelSource.parse("wrn_28_10.cifar100").size == 32
     assert ModelSource.parse("hf-hub:someone/theirs").name == "hf-hub:someone/theirs"
     assert ModelSource.parse(str(model)).name == f"local-dir:{model}"
+
+
+def test_every_recipe_is_settings_of_the_trainer_and_states_its_command():
+    for name in recipe_names():
+        recipe = load_recipe(name, TrainOptions)
+        TrainOptions(**recipe.options)
+        assert f"--recipe {name} " in recipe.command and recipe.source and recipe.cost and recipe.accuracy
+
+
+def test_a_recipe_is_overridden_on_the_command_line(run, tmp_path):
+    (tmp_path / "mine.toml").write_text(
+        'source = "me"\ncost = "none"\naccuracy = "none"\ncommand = "train"\n'
+        '[options]\nepochs = 9\nlr = 0.01\nprogressive_sizes = [4, 8]\n')
+    code, _, err = run(
+        "train", "--recipe", "mine.toml", "--model", "wrn_10_2", "--dataset", "sample", "--image-size", 8,
+        "--epochs", 1, "--crop-padding", 1, "--batch-size", 1000, "--output", "run")
+    assert code == 0, err
+    settings = json.loads(Path("run/args.json").read_text())
+    assert (settings["epochs"], settings["lr"], settings["progressive_sizes"]) == (1, 0.01, [4, 8])
+
+
+def test_a_recipe_with_an_unknown_setting_is_refused(run, tmp_path):
+    (tmp_path / "mine.toml").write_text(
+        'source = "me"\ncost = "none"\naccuracy = "none"\ncommand = "train"\n[options]\nepoch = 9\n')
+    assert "no setting 'epoch'. Did you mean 'epochs'?" in run("train", "--recipe", "mine.toml")[2]
+    assert "allowed are" in run("train", "--recipe", "papr")[2]

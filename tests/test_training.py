@@ -140,7 +140,8 @@ def test_gradients_accumulate_to_the_larger_batch(options):
 def test_freeze_trains_the_classifier_alone(options):
     torch.manual_seed(0)
     first = train(replace(options, epochs=1))
-    tuned = train(replace(options, model=str(first.folder / "model"), freeze=True, epochs=1, output=options.output + "2"))
+    tuned = train(replace(
+        options, model=str(first.folder / "model"), freeze=True, epochs=1, output=options.output + "2"))
     before, after = (load_file(result.folder / "model" / "model.safetensors") for result in (first, tuned))
     assert {key for key in before if not torch.equal(before[key], after[key])} == {"head.fc.weight", "head.fc.bias"}
 

@@ -17,11 +17,11 @@ T = TypeVar("T")
 class Parser(argparse.ArgumentParser):
     """argparse with the script's docstring as it stands, and one line for a bad argument, nearest option included."""
 
-    def __init__(self, description: str | None) -> None:
+    def __init__(self, description: str | None, **kwargs: Any) -> None:
         super().__init__(
-            description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+            description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs)
 
-    def parse_args(self, args=None, namespace=None):  # type: ignore[override]
+    def parse_args(self, args=None, namespace=None):
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
             known = [text for action in self._actions for text in action.option_strings]
@@ -59,10 +59,9 @@ def add_options(parser: argparse.ArgumentParser, cls: type, defaults: dict[str, 
                 metavar=None if item.metadata["choices"] else kinds[0].__name__.upper())
 
 
-def options_from(cls: type[T], parsed: argparse.Namespace, **overrides: Any) -> T:
+def options_from(cls: type[T], parsed: argparse.Namespace) -> T:
     """The dataclass from the arguments that :func:`add_options` added."""
-    values = {item.name: getattr(parsed, item.name) for item in fields(cls) if hasattr(parsed, item.name)}
-    return cls(**{**values, **overrides})
+    return cls(**{item.name: getattr(parsed, item.name) for item in fields(cls)})  # type: ignore[arg-type]
 
 
 def is_main_process() -> bool:

@@ -23,7 +23,8 @@ def hardware(device: torch.device) -> str:
     if device.type == "cpu":
         can = torch.cpu.get_capabilities()
         widest = next((name for name in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2") if can.get(name)), "")
-        return f"CPU {can.get('cpu_name', platform.machine())} {widest}, {torch.get_num_threads()} threads".replace(" ,", ",")
+        name = " ".join(filter(None, ["CPU", can.get("cpu_name", platform.machine()), widest]))
+        return f"{name}, {torch.get_num_threads()} threads"
     return device.type
 
 

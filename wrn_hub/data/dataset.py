@@ -36,7 +36,8 @@ class ImageDataset:
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] != 3:
             raise UserError(f"{where}: images are {self.images.dtype} {self.images.shape}, not uint8 (N, H, W, 3)")
         if not len(self.images) or self.labels.shape != self.images.shape[:1]:
-            raise UserError(f"{where}: {len(self.images)} images and {self.labels.shape} labels; need one label an image")
+            raise UserError(
+                f"{where}: {len(self.images)} images and labels of shape {self.labels.shape}; need one label an image")
         if self.labels.min() < 0 or self.labels.max() >= len(self.classes):
             raise UserError(
                 f"{where}: labels run from {self.labels.min()} to {self.labels.max()}, "
@@ -49,8 +50,8 @@ class ImageDataset:
     def fingerprint(self) -> str:
         """sha256 over the shape, the pixels and the labels: equal wherever the same images came from."""
         digest = hashlib.sha256(repr(self.images.shape).encode())
-        digest.update(np.ascontiguousarray(self.images))
-        digest.update(np.ascontiguousarray(self.labels, dtype="<i8"))
+        digest.update(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
         return digest.hexdigest()
 
     def subset(self, index: np.ndarray) -> "ImageDataset":

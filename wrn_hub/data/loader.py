@@ -99,7 +99,8 @@ class TrainLoader:
         std: Per channel, in units of 1.
         device: Where the dataset lies and the batches are made.
         crop_padding: Largest shift of the random crop in pixels, the border reflected.
-        flip: Alternating flip: every image is mirrored in every other epoch, half of them in the first.
+        flip: "alternating": every image is mirrored in every other epoch, half of them in the first; "random": each
+            with probability 1/2; "none".
         cutout: Side of the square that is blanked, in pixels; 0 for none.
         seed: With the epoch, the only source of chance.
         rank: Number of this process.
@@ -117,7 +118,7 @@ class TrainLoader:
         std: tuple[float, ...],
         device: torch.device,
         crop_padding: int = 4,
-        flip: bool = True,
+        flip: str = "alternating",
         cutout: int = 0,
         seed: int = 0,
         rank: int = 0,
@@ -159,8 +160,8 @@ class TrainLoader:
         shift = torch.randint(-self.crop_padding, self.crop_padding + 1, (count, 2), generator=generator)
         centre = torch.stack(
             [torch.randint(length, (count,), generator=generator) for length in (height, width)], dim=1)
-        first_side = torch.randint(2, (count,), generator=self._generator(-1))
-        flip = ((first_side + epoch) % 2 == 1)[order] & self.flip
+        sides = torch.randint(2, (count,), generator=generator if self.flip == "random" else self._generator(-1))
+        flip = ((sides + epoch * (self.flip == "alternating")) % 2 == 1)[order] & (self.flip != "none")
         order, shift, centre, flip = (t.to(self.device) for t in (order, shift, centre, flip))
 
         share = self.batch_size // self.world_size

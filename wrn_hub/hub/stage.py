@@ -1,4 +1,4 @@
-"""Stage a finished run: ``model_cards/<arch.tag>/`` becomes the Hub repository of a variant, and the manifest lists it."""
+"""Stage a finished run: ``model_cards/<arch.tag>/`` becomes a Hub repository to be, and the manifest lists it."""
 import json
 import shutil
 from pathlib import Path
@@ -34,7 +34,7 @@ def stage(run: str | Path, name: str, checkout: str | Path) -> dict[str, Any]:
         UserError: the run isn't finished, or was of another net or dataset.
     """
     run, checkout = Path(run), Path(checkout)
-    arch, _, tag = name.partition(".")
+    tag = name.partition(".")[2]
     if not (run / "model" / "config.json").is_file():
         raise UserError(f"{run} holds no finished model; finish the training with --resume")
     settings = json.loads((run / "args.json").read_text())

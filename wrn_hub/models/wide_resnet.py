@@ -122,7 +122,8 @@ class PreActBlock(nn.Module):
         changes = stride != 1 or in_chs != out_chs
         self.shortcut = _conv(in_chs, out_chs, 1, stride, **dd) if changes else None
         self.residual = nn.Sequential(_residual_branch(
-            in_chs, out_chs, kernels, stride, dilation, first_dilation, bottle_ratio, block_drop_rate, norm_layer, **dd))
+            in_chs, out_chs, kernels, stride, dilation, first_dilation, bottle_ratio, block_drop_rate, norm_layer,
+            **dd))
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0. else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -159,7 +160,8 @@ class PostActBlock(nn.Module):
             norm=norm_layer(out_chs, apply_act=False, **dd),
         )) if changes else None
         self.residual = nn.Sequential(_residual_branch(
-            in_chs, out_chs, kernels, stride, dilation, first_dilation, bottle_ratio, block_drop_rate, norm_layer, **dd))
+            in_chs, out_chs, kernels, stride, dilation, first_dilation, bottle_ratio, block_drop_rate, norm_layer,
+            **dd))
         self.norm = norm_layer(out_chs, apply_act=False, **dd)
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0. else nn.Identity()
         self.act = norm_layer(1).act  # the activation that the norm layer was made with
@@ -233,11 +235,11 @@ class WideResNet(nn.Module):
         self.in_chans = in_chans
         self.drop_rate = drop_rate
         self.grad_checkpointing = False
-        norm_layer = get_norm_act_layer(norm_layer, act_layer=act_layer)
+        norm_act: Callable = get_norm_act_layer(norm_layer, act_layer=act_layer)
 
         self.stem = nn.Sequential(OrderedDict(conv=_conv(in_chans, stem_chs, 3, **dd)))
         if not preact:
-            self.stem.add_module('norm', norm_layer(stem_chs, **dd))
+            self.stem.add_module('norm', norm_act(stem_chs, **dd))
         self.feature_info = [dict(num_chs=stem_chs, reduction=1, module='stem.conv' if preact else 'stem.norm')]
 
         block = PreActBlock if preact else PostActBlock
@@ -261,7 +263,7 @@ class WideResNet(nn.Module):
                     bottle_ratio=bottle_ratio,
                     block_drop_rate=block_drop_rate,
                     drop_path_rate=drop_path_rates[i][j],
-                    norm_layer=norm_layer,
+                    norm_layer=norm_act,
                     **dd,
                 ))
                 prev_chs = out_chs
@@ -271,7 +273,7 @@ class WideResNet(nn.Module):
             self.feature_info.append(dict(num_chs=out_chs, reduction=reduction, module=f'stages.{i}'))
 
         self.num_features = prev_chs
-        self.norm = norm_layer(prev_chs, **dd) if preact else nn.Identity()
+        self.norm = norm_act(prev_chs, **dd) if preact else nn.Identity()
         self.head = ClassifierHead(prev_chs, num_classes, pool_type=global_pool, drop_rate=drop_rate, **dd)
         self.head_hidden_size = self.head.num_features
 

@@ -74,8 +74,8 @@ def predict(
     predictions = []
     for start in range(0, len(paths), batch_size):
         part = paths[start : start + batch_size]
-        batch = torch.stack([transform(Image.fromarray(decode(path.read_bytes(), str(path)))) for path in part]).to(device)
-        best = net(batch).softmax(dim=1).topk(topk)
+        pixels = [Image.fromarray(decode(path.read_bytes(), str(path))) for path in part]
+        best = net(torch.stack([transform(image) for image in pixels]).to(device)).softmax(dim=1).topk(topk)
         for path, index, probability in zip(part, best.indices.tolist(), best.values.tolist(), strict=True):
             predictions.append(Prediction(str(path), [names[i] for i in index], probability))
     return predictions

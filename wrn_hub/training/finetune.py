@@ -1,4 +1,4 @@
-"""Fine-tuning: the trainer with other defaults, the same net from scratch beside it, and how the defaults were chosen."""
+"""Fine-tuning: the trainer with other defaults, the same net from scratch beside it, and how they were chosen."""
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -50,7 +50,7 @@ def choose_lr(options: TrainOptions, rates: Sequence[float], runs: Path) -> dict
         ``lr``, the best, and ``tried``, each rate with its accuracy on the images held out.
     """
     if len(rates) < 3 or not options.held_out:
-        raise UserError(f"{len(rates)} learning rates, {options.held_out} images held out: need three or more, and some")
+        raise UserError(f"{len(rates)} learning rates, {options.held_out} images held out: need three or more, and one")
     tried = {
         str(rate): round(train(replace(options, lr=rate, output=str(runs / f"lr-{rate}"))).accuracy, 4)
         for rate in rates

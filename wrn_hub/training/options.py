@@ -45,14 +45,21 @@ class TrainOptions:
     weight_decay: float = option(5e-4, "weight decay")
     decay_norm: bool = option(False, "decay biases and normalization layers too, as the paper does")
     layer_decay: float | None = option(None, "factor of the learning rate from each layer to the one below it")
-    schedule: str = option("linear", "decay of the learning rate to 0 after the warm-up", ("linear", "cosine", "constant"))
+    schedule: str = option(
+        "linear", "learning rate after the warm-up: to 0 in a line or a cosine, in steps, or constant",
+        ("linear", "cosine", "step", "constant"))
+    decay_at: tuple[int, ...] = option((), "epochs after which the step schedule lowers the learning rate, e.g. 60,120")
+    decay_factor: float = option(0.2, "by what it is multiplied then")
     warmup: float = option(0.15, "share of the steps in which the learning rate rises from 0")
     clip_grad: float | None = option(None, "largest norm of the gradient")
-    ema_decay: float = option(0.0, "decay a step of the moving average of the weights, which is then the result; 0: none")
+    ema_decay: float = option(
+        0.0, "decay a step of the moving average of the weights, which is then the result; 0: none")
 
     # regularisation
     crop_padding: int = option(4, "largest shift of the random crop in pixels; the border is reflected")
-    flip: bool | None = option(None, "alternating mirror; by default wherever the dataset allows it")
+    flip: str = option(
+        "auto", "mirror at random or in every other epoch; auto: the latter, unless the dataset is of digits",
+        ("auto", "alternating", "random", "none"))
     cutout: int = option(0, "side in pixels of a blanked square; 0: none")
     label_smoothing: float = option(0.1, "label smoothing")
 
@@ -74,14 +81,16 @@ class TrainOptions:
             "epochs": (1, None), "batch_size": (1, None), "accumulate": (1, None), "eval_every": (1, None),
             "held_out": (0, None), "cutout": (0, None), "crop_padding": (0, None), "image_size": (1, None),
             "lr": (0, None), "weight_decay": (0, None), "momentum": (0, 1), "warmup": (0, 1), "clip_grad": (0, None),
-            "ema_decay": (0, 1), "label_smoothing": (0, 1), "layer_decay": (0, 1), "drop_rate": (0, 1),
-            "block_drop_rate": (0, 1), "drop_path_rate": (0, 1),
+            "decay_factor": (0, 1), "ema_decay": (0, 1), "label_smoothing": (0, 1), "layer_decay": (0, 1),
+            "drop_rate": (0, 1), "block_drop_rate": (0, 1), "drop_path_rate": (0, 1),
         }
         for name, (low, high) in allowed.items():
             value = getattr(self, name)
             if value is not None and not (low <= value and (high is None or value <= high)):
                 top = f" to {high}" if high is not None else " or more"
                 raise UserError(f"{name} = {value}: allowed is {low}{top}")
+        if (self.schedule == "step") != bool(self.decay_at):
+            raise UserError("decay_at and the step schedule need each other: --schedule step --decay-at 60,120,160")
         if self.resume and not self.output:
             raise UserError("resume needs to know which run: add --output with its folder")
         for item in fields(self):

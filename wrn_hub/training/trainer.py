@@ -120,6 +120,8 @@ def train(options: TrainOptions) -> TrainResult:
     if not options.resume and (folder / "metrics.csv").exists():
         raise UserError(f"output {folder} holds a run already: name another folder, or add --resume to go on with it")
     state = checkpoint.load_newest(folder / "checkpoints", accelerator.device) if options.resume else None
+    if options.resume and not state and accelerator.is_main_process:
+        _log.warning("%s holds no whole checkpoint; starting from the beginning", folder)
 
     source = ModelSource.parse(options.model)
     size = options.image_size or source.size
@@ -127,8 +129,8 @@ def train(options: TrainOptions) -> TrainResult:
     model = _build(source, options, training)
     cfg = model.pretrained_cfg
     flip = options.flip
-    if flip is None:
-        flip = training.name not in DATASETS or DATASETS[training.name].flip
+    if flip == "auto":
+        flip = "alternating" if training.name not in DATASETS or DATASETS[training.name].flip else "none"
     loader = TrainLoader(
         training, options.batch_size, cfg["mean"], cfg["std"], accelerator.device, options.crop_padding, flip,
         options.cutout, options.seed, accelerator.process_index, accelerator.num_processes)
@@ -138,10 +140,12 @@ def train(options: TrainOptions) -> TrainResult:
         model, options.optimizer, lr=options.lr, weight_decay=options.weight_decay, momentum=options.momentum,
         filter_bias_and_bn=not options.decay_norm, layer_decay=options.layer_decay)
     warmup_epochs = options.warmup * options.epochs
-    scheduler, _ = create_scheduler_v2(  # a power of 1 makes timm's polynomial decay linear
-        optimizer, {"linear": "poly"}.get(options.schedule, options.schedule), decay_rate=1.0,
-        num_epochs=options.epochs - warmup_epochs, warmup_epochs=warmup_epochs, warmup_prefix=True, warmup_lr=0.0,
-        step_on_epochs=False, updates_per_epoch=updates)
+    scheduler, _ = create_scheduler_v2(
+        optimizer, {"linear": "poly", "step": "multistep"}.get(options.schedule, options.schedule),
+        decay_rate=1.0 if options.schedule == "linear" else options.decay_factor,  # a polynomial of power 1 is a line
+        decay_milestones=list(options.decay_at), num_epochs=options.epochs - warmup_epochs, warmup_lr=0.0,
+        warmup_epochs=warmup_epochs, warmup_prefix=options.schedule != "step", step_on_epochs=False,
+        updates_per_epoch=updates)
     if options.channels_last:
         model = model.to(memory_format=torch.channels_last)
     bare = model.to(accelerator.device)

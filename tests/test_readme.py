@@ -1,0 +1,25 @@
+"""What the README says is true: its Python runs as written, its table is that of the models there are."""
+import re
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+import wrn_hub  # noqa: F401
+from wrn_hub.models.export import save_model
+from wrn_hub.reporting.variants import markdown_table, variants
+
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda text: text.strip().splitlines()[-1][:40])
+def test_every_snippet_runs(snippet, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_model(timm.create_model("wrn_10_2"), tmp_path / "runs" / "finetune" / "model")
+    exec(snippet, {"timm": timm, "torch": torch})
+
+
+def test_the_table_is_up_to_date():
+    assert markdown_table(variants()) in README, "run: python scripts/list_models.py README.md"
