@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import timm
 import torch
@@ -166,7 +167,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_where(options):
 @pytest.mark.parametrize(("name", "value", "says"), [
     ("epochs", 0, "epochs = 0: allowed is 1 or more"),
     ("label_smoothing", 1.5, "label_smoothing = 1.5: allowed is 0 to 1"),
-    ("schedule", "step", "allowed are linear, cosine, constant"),
+    ("schedule", "stairs", "allowed are linear, cosine, step, constant"),
+    ("schedule", "step", "decay_at and the step schedule need each other"),
     ("resume", True, "resume needs to know which run"),
 ])
 def test_bad_options_are_refused(name, value, says):
@@ -215,3 +217,16 @@ def test_two_processes_train_and_measure_every_image_once(options, colours):
     assert measured[1]["loss"] == pytest.approx(measured[2]["loss"], rel=1e-6)
     with open(Path(options.output) / "metrics.csv") as file:
         assert float(list(csv.DictReader(file))[-1]["test_accuracy"]) == measured[1]["top1"]
+
+
+@pytest.mark.parametrize(("environment", "threads"), [
+    ({"OMP_NUM_THREADS": "1"}, 1),  # what somebody asked for
+    ({"OMP_NUM_THREADS": "1", "ACCELERATE_MIXED_PRECISION": "no"}, None),  # what the launcher sets unasked
+    ({"OMP_NUM_THREADS": "1", "ACCELERATE_MIXED_PRECISION": "no", "LOCAL_WORLD_SIZE": "4096"}, 1),
+])
+def test_a_process_computes_on_its_share_of_the_cores(environment, threads):
+    code = "from wrn_hub.environment import use_cores; use_cores(); import torch; print(torch.get_num_threads())"
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "ACCELERATE_"))}
+    used = subprocess.run(
+        [sys.executable, "-c", code], env={**inherited, **environment}, capture_output=True, text=True, check=True)
+    assert int(used.stdout) == (threads or min(len(os.sched_getaffinity(0)), psutil.cpu_count(logical=False)))

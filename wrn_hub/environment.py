@@ -1,11 +1,18 @@
 """Where and with what something was computed, for the record."""
+import os
 import platform
 from datetime import UTC, datetime
 
+import psutil
 import timm
 import torch
 
-__all__ = ["hardware", "now", "versions"]
+__all__ = ["cpu_features", "hardware", "now", "use_cores", "versions"]
+
+
+def cpu_features() -> dict:
+    """What the CPU can do, as torch names it; empty on a torch that doesn't tell."""
+    return getattr(torch.cpu, "get_capabilities", dict)()
 
 
 def versions() -> dict[str, str]:
@@ -21,7 +28,7 @@ def hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
-        can = torch.cpu.get_capabilities()
+        can = cpu_features()
         widest = next((name for name in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2") if can.get(name)), "")
         name = " ".join(filter(None, ["CPU", can.get("cpu_name", platform.machine()), widest]))
         return f"{name}, {torch.get_num_threads()} threads"
@@ -31,3 +38,20 @@ def hardware(device: torch.device) -> str:
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def use_cores(threads: int | None = None) -> None:
+    """Let this process compute on its share of the machine's cores.
+
+    ``accelerate launch`` sets OMP_NUM_THREADS to 1 wherever it isn't told otherwise, which leaves all but one core
+    idle; a number other than 1 is taken for what somebody meant.
+
+    Args:
+        threads: How many; by default the cores open to the process over the processes on this machine.
+    """
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ  # what the launcher sets in any case
+    if threads is None and launched and os.environ.get("OMP_NUM_THREADS") == "1":
+        cores = min(len(os.sched_getaffinity(0)), psutil.cpu_count(logical=False) or 1)
+        threads = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    if threads is not None:
+        torch.set_num_threads(threads)

@@ -67,6 +67,7 @@ class TrainOptions:
     precision: str = option(
         "auto", "auto: bf16 where the hardware computes in it, else fp32", ("auto", "fp32", "bf16", "fp16"))
     channels_last: bool = option(True, "channels_last memory layout")
+    threads: int | None = option(None, "threads a process on a CPU; its share of the cores by default")
     compile: bool = option(False, "torch.compile the model")
     grad_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
 
@@ -79,6 +80,7 @@ class TrainOptions:
     def __post_init__(self) -> None:
         allowed = {
             "epochs": (1, None), "batch_size": (1, None), "accumulate": (1, None), "eval_every": (1, None),
+            "threads": (1, None),
             "held_out": (0, None), "cutout": (0, None), "crop_padding": (0, None), "image_size": (1, None),
             "lr": (0, None), "weight_decay": (0, None), "momentum": (0, 1), "warmup": (0, 1), "clip_grad": (0, None),
             "decay_factor": (0, 1), "ema_decay": (0, 1), "label_smoothing": (0, 1), "layer_decay": (0, 1),

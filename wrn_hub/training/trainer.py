@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ..data import ImageDataset, load_dataset
 from ..data.loader import TrainLoader
-from ..environment import hardware, versions
+from ..environment import cpu_features, hardware, use_cores, versions
 from ..errors import UserError
 from ..facts import DATASETS
 from ..inference import dataset_logits
@@ -62,7 +62,7 @@ def fast_precision(device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type == "cpu":
-        can = torch.cpu.get_capabilities()
+        can = cpu_features()
         return "bf16" if can.get("avx512_bf16") or can.get("amx_bf16") else "fp32"
     return "fp32"
 
@@ -109,6 +109,7 @@ def train(options: TrainOptions) -> TrainResult:
         UserError: bad options or data; nothing has been written then.
     """
     started = time.perf_counter()
+    use_cores(options.threads)
     precision = fast_precision(PartialState().device) if options.precision == "auto" else options.precision
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
