@@ -1,12 +1,15 @@
 """Measure a model on a whole test split: top-1, top-5 and loss, in one pass.
 
 accelerate launch scripts/evaluate.py --model wrn_16_2.cifar10 --dataset cifar10 --data-dir DATA
+accelerate launch scripts/evaluate.py --all --data-dir DATA   # every staged weight, against its results.json
 """
 import shlex
 import sys
 from pathlib import Path
 
 from wrn_hub.cli import Parser, run
+
+STAGED = Path(__file__).resolve().parent.parent / "model_cards"
 
 
 def main() -> None:
@@ -21,9 +24,15 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=500, help="images a step over all processes (%(default)s)")
     parser.add_argument("--output", type=Path, help="where to write results.json")
     parser.add_argument("--logits", type=Path, help="where to keep logits and labels (safetensors)")
+    parser.add_argument("--all", action="store_true", help="measure every staged model again; fail where one differs")
     args = parser.parse_args()
 
-    from wrn_hub.reporting.evaluate import evaluate_source
+    from wrn_hub.reporting.evaluate import evaluate_source, measure_again
+
+    if args.all:
+        for line in measure_again(STAGED, args.data_dir, args.batch_size):
+            print(line)
+        return
 
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     results = evaluate_source(

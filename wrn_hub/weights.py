@@ -21,7 +21,8 @@ from timm.models._builder import resolve_pretrained_cfg
 
 from .errors import UserError
 
-__all__ = ["MANIFEST", "WeightsError", "file_sha256", "local_file", "published_id", "search_path", "verified_cfg"]
+__all__ = [
+    "MANIFEST", "WeightsError", "file_sha256", "local_file", "published_id", "search_path", "staged", "verified_cfg"]
 
 _PACKAGE = Path(__file__).resolve().parent
 MANIFEST: dict[str, dict[str, Any]] = json.loads((_PACKAGE / "weights.json").read_text())
@@ -44,6 +45,11 @@ def local_file(name: str) -> str | None:
             if (path := folder / name / "model.safetensors").is_file():
                 return str(path)
     return None
+
+
+def staged(root: Path) -> list[Path]:
+    """The folders of the manifest's models below ``root``, a ``model_cards`` folder."""
+    return [root / name for name in sorted(MANIFEST) if (root / name / "model.safetensors").is_file()]
 
 
 def published_id(name: str) -> str | None:

@@ -1,5 +1,6 @@
 """Measure a model on a whole split."""
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -12,10 +13,10 @@ from ..environment import hardware, now, use_cores, versions
 from ..errors import UserError
 from ..inference import dataset_logits
 from ..models.build import ModelSource
-from ..weights import file_sha256
+from ..weights import file_sha256, staged
 from .results import Results
 
-__all__ = ["evaluate", "evaluate_source"]
+__all__ = ["evaluate", "evaluate_source", "measure_again"]
 
 
 def evaluate(
@@ -106,3 +107,34 @@ def evaluate_source(
     if output:
         results.write(output)
     return results
+
+
+def measure_again(root: Path, data_dir: str | None = None, batch_size: int = 500) -> Iterator[str]:
+    """Measure every staged model again, in fp32, and hold it against its results.json.
+
+    Args:
+        root: A ``model_cards`` folder.
+        data_dir: Folder that holds the datasets.
+        batch_size: Images a step over all processes.
+
+    Yields:
+        A line for each model that still does what its results.json says, to the image.
+
+    Raises:
+        UserError: one doesn't, after all have been measured; names each.
+    """
+    differ = []
+    for folder in staged(root):
+        recorded = Results.read(folder / "results.json")
+        found = evaluate_source(
+            str(folder), recorded.dataset["name"], recorded.dataset["split"], data_dir, recorded.preprocessing["size"],
+            batch_size=batch_size)
+        if found is None:  # another process speaks
+            continue
+        if (found.top1, found.top5, found.weights_sha256) == (recorded.top1, recorded.top5, recorded.weights_sha256):
+            yield f"{folder.name}: top-1 {found.top1:.2%} as recorded"
+        else:
+            differ.append(f"{folder.name}: top-1 {found.top1:.4%}, top-5 {found.top5}, sha256 {found.weights_sha256}; "
+                          f"recorded are {recorded.top1:.4%}, {recorded.top5}, {recorded.weights_sha256}")
+    if differ:
+        raise UserError("; ".join(differ))
