@@ -77,26 +77,59 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(options):
     assert not all(torch.equal(weights[0][key], weights[2][key]) for key in weights[0])
 
 
+def start(options: TrainOptions) -> subprocess.Popen:
+    """The training in a process of its own, as scripts/train.py runs it."""
+    script = (
+        "from wrn_hub.cli import run; from wrn_hub.training.trainer import train; "
+        f"from wrn_hub.training.options import TrainOptions; run(lambda: train(TrainOptions(**{vars(options)!r})))")
+    return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_checkpoint(process: subprocess.Popen, options: TrainOptions) -> None:
+    while not list(Path(options.output, "checkpoints").glob("epoch-*.pt")):
+        assert process.poll() is None, "the run ended before it could be stopped"
+        time.sleep(0.01)
+
+
+def without_times(curve: Path) -> list[dict[str, str]]:
+    with open(curve) as file:
+        return [{key: value for key, value in row.items() if key not in ("seconds", "images_per_second")}
+                for row in csv.DictReader(file)]
+
+
 def test_a_killed_run_resumed_equals_one_never_stopped(options):
     options = replace(options, epochs=6, block_drop_rate=0.2, ema_decay=0.9)
     whole = train(options)
 
     killed = replace(options, output=options.output + "-killed")
-    script = (
-        "from wrn_hub.training.trainer import train; from wrn_hub.training.options import TrainOptions; "
-        f"train(TrainOptions(**{vars(killed)!r}))")
-    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
-    checkpoints = Path(killed.output) / "checkpoints"
-    while not list(checkpoints.glob("epoch-*.pt")):
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process = start(killed)
+    wait_for_checkpoint(process, killed)
+    process.kill()
+    process.communicate()
 
     resumed = train(replace(killed, resume=True))
     assert resumed.accuracy == whole.accuracy
     expected, found = (load_file(result.folder / "model" / "model.safetensors") for result in (whole, resumed))
     assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_sigterm_saves_and_says_how_to_go_on(options):
+    options = replace(options, epochs=6, block_drop_rate=0.2)
+    whole = train(options)
+
+    stopped = replace(options, output=options.output + "-stopped")
+    process = start(stopped)
+    wait_for_checkpoint(process, stopped)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+    assert process.returncode == 143
+    assert "stopped by SIGTERM" in said and f"go on with --output {stopped.output} --resume" in said
+
+    resumed = train(replace(stopped, resume=True))
+    expected, found = (load_file(result.folder / "model" / "model.safetensors") for result in (whole, resumed))
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    curves = [without_times(result.folder / "metrics.csv") for result in (whole, resumed)]
+    assert curves[0] == curves[1]
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, caplog):

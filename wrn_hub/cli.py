@@ -2,12 +2,13 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
-from .errors import UserError, nearest
+from .errors import Stopped, UserError, nearest
 
 __all__ = ["Parser", "add_options", "options_from", "run"]
 
@@ -70,7 +71,7 @@ def is_main_process() -> bool:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script: bad input ends in one line and exit code 2, an interruption in 130, without a traceback."""
+    """Run a script: bad input ends in one line and exit code 2, Ctrl-C in 130, SIGTERM in 143, without a traceback."""
     logging.basicConfig(
         level=logging.INFO if is_main_process() else logging.ERROR, format="%(message)s", stream=sys.stderr)
     for noisy in ("timm", "httpx", "httpx2", "datasets", "huggingface_hub"):
@@ -81,6 +82,10 @@ def run(main: Callable[[], None]) -> None:
         if is_main_process():
             print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stop:
+        if is_main_process():
+            print(f"{os.path.basename(sys.argv[0])}: {stop}", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
     except OSError as error:
         if error.errno is None:
             raise

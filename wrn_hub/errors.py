@@ -1,10 +1,14 @@
 """Errors that a user can mend: the scripts print their one line and exit with code 2."""
 
-__all__ = ["UserError", "nearest"]
+__all__ = ["Stopped", "UserError", "nearest"]
 
 
 class UserError(ValueError):
     """Bad input; the message names the value, what was allowed and what to do."""
+
+
+class Stopped(Exception):
+    """A run ended at somebody's wish, with its state saved; the message says how to go on."""
 
 
 def nearest(name: str, known) -> str:

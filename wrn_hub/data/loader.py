@@ -147,12 +147,13 @@ class TrainLoader:
         # one generator an epoch, on the CPU, so that the draws are the same on every device
         return torch.Generator().manual_seed(hash((self.seed, epoch)) % 2**63)
 
-    def epoch(self, epoch: int, size: int | None = None) -> Iterator[Batch]:
+    def epoch(self, epoch: int, size: int | None = None, first_step: int = 0) -> Iterator[Batch]:
         """Yield (images float32 (B, 3, size, size) channels_last, labels int64 (B,)) for this process.
 
         Args:
             epoch: Number of the epoch, from 0.
             size: Side of the images in pixels; the dataset's own where None.
+            first_step: Where to begin; the steps before it are left out.
         """
         count, (height, width) = len(self.images), self.images.shape[1:3]
         generator = self._generator(epoch)
@@ -165,7 +166,7 @@ class TrainLoader:
         order, shift, centre, flip = (t.to(self.device) for t in (order, shift, centre, flip))
 
         share = self.batch_size // self.world_size
-        for step in range(len(self)):
+        for step in range(first_step, len(self)):
             start = step * self.batch_size + self.rank * share
             mine = slice(start, start + share)
             images = _resize(crop_and_flip(self.images, order[mine], shift[mine], flip[mine]), size)

@@ -22,13 +22,13 @@ def _all(folder: Path) -> list[Path]:
     return sorted(folder.glob("epoch-*.pt"), key=lambda path: path.name.split("-")[1], reverse=True)
 
 
-def save(folder: Path, epoch: int, state: dict[str, Any]) -> Path:
-    """Write the state after ``epoch`` whole epochs, then drop all but the last two checkpoints."""
+def save(folder: Path, epoch: int, state: dict[str, Any], step: int = 0) -> Path:
+    """Write the state after ``epoch`` whole epochs and ``step`` steps, then drop all but the last two checkpoints."""
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getbuffer()
-    path = folder / f"epoch-{epoch:05d}-{hashlib.sha256(content).hexdigest()[:16]}.pt"
+    path = folder / f"epoch-{epoch:05d}.{step:06d}-{hashlib.sha256(content).hexdigest()[:16]}.pt"
     beside = folder / f".{path.name}.{os.getpid()}"
     try:
         with open(beside, "wb") as file:

@@ -3,6 +3,8 @@ import csv
 import json
 import logging
 import math
+import signal
+import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ from tqdm import tqdm
 from ..data import ImageDataset, load_dataset
 from ..data.loader import TrainLoader
 from ..environment import cpu_features, hardware, use_cores, versions
-from ..errors import UserError
+from ..errors import Stopped, UserError
 from ..facts import DATASETS
 from ..inference import dataset_logits
 from ..models.build import ModelSource
@@ -67,6 +69,32 @@ def fast_precision(device: torch.device) -> str:
     return "fp32"
 
 
+class _StopSignal:
+    """Turns SIGTERM into a wish that the loop asks for, between two steps or two epochs."""
+
+    def __enter__(self) -> "_StopSignal":
+        self.seen, self.before = False, None
+        if threading.current_thread() is threading.main_thread():  # no other may handle signals
+            self.before = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGTERM, self.before)
+
+    def _note(self, *_: Any) -> None:
+        self.seen = True
+
+    def after_step(self, accelerator: Accelerator) -> bool:
+        """Whether to stop within an epoch. Several processes go on to its end: their BatchNorm statistics differ
+        until they are averaged there, and no step waits to ask the others."""
+        return self.seen and accelerator.num_processes == 1
+
+    def after_epoch(self, accelerator: Accelerator) -> bool:
+        """Whether to stop here, the same answer on every process."""
+        return bool(accelerator.reduce(torch.tensor(float(self.seen), device=accelerator.device), "sum"))
+
+
 def _next_free(options: TrainOptions) -> Path:
     model, dataset = (Path(text.split(":")[-1]).name for text in (options.model, options.dataset))
     number = 1
@@ -106,8 +134,14 @@ def train(options: TrainOptions) -> TrainResult:
     ``timm.create_model("local-dir:OUTPUT/model", pretrained=True)`` loads.
 
     Raises:
-        UserError: bad options or data; nothing has been written then.
+        UserError: bad options or data, of which nothing has been written then; or a loss that became nan or inf.
+        Stopped: SIGTERM came; the state is saved after the step, or with several processes after the epoch.
     """
+    with _StopSignal() as stop:
+        return _train(options, stop)
+
+
+def _train(options: TrainOptions, stop: _StopSignal) -> TrainResult:
     started = time.perf_counter()
     use_cores(options.threads)
     precision = fast_precision(PartialState().device) if options.precision == "auto" else options.precision
@@ -152,12 +186,14 @@ def train(options: TrainOptions) -> TrainResult:
     bare = model.to(accelerator.device)
     ema = ModelEmaV3(bare, decay=options.ema_decay) if options.ema_decay else None
     history: list[dict[str, Any]] = []
+    first_step, losses, correct, seconds = 0, torch.zeros(len(loader)), torch.zeros((), dtype=torch.long), 0.0
     if state:
         bare.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         if ema:
             ema.module.load_state_dict(state["ema"])
-        history = state["history"]
+        history, (first_step, losses, correct, seconds) = state["history"], state["within_epoch"]
+    losses, correct = losses.to(accelerator.device), correct.to(accelerator.device)
     model = torch.compile(bare) if options.compile else bare
     model, optimizer = accelerator.prepare(model, optimizer)
 
@@ -171,21 +207,32 @@ def train(options: TrainOptions) -> TrainResult:
     sizes = options.progressive_sizes or (size,)
     measured = "held_out" if options.held_out else "test"
 
+    def save(step: int) -> Path | None:
+        """Checkpoint after the epochs in the history and ``step`` steps; the main process writes."""
+        if not accelerator.is_main_process:
+            return None
+        saved = {
+            "model": bare.state_dict(), "optimizer": optimizer.state_dict(), "history": history,
+            "within_epoch": (step, losses, correct, time.perf_counter() - epoch_started)}
+        if ema:
+            saved["ema"] = ema.module.state_dict()
+        return checkpoint.save(folder / "checkpoints", len(history), saved, step)
+
     for epoch in range(len(history), options.epochs):
-        set_seed(options.seed + 1_000_003 * (epoch + 1) + accelerator.process_index)  # dropout, stochastic depth
-        epoch_started = time.perf_counter()
+        epoch_started = time.perf_counter() - seconds
         epoch_size = sizes[epoch * len(sizes) // options.epochs]
         bare.train()
         if options.freeze:
             bare.eval()  # BatchNorm keeps its statistics
-        losses = torch.zeros(len(loader), device=accelerator.device)
-        correct = torch.zeros((), dtype=torch.long, device=accelerator.device)
-        scheduler.step_update(epoch * updates)
+        scheduler.step_update(epoch * updates + first_step // options.accumulate)
         bar = tqdm(
-            loader.epoch(epoch, epoch_size), total=len(loader), unit="step", mininterval=1.0, leave=False,
-            desc=f"epoch {epoch + 1}/{options.epochs}", disable=not accelerator.is_main_process or None)
+            loader.epoch(epoch, epoch_size, first_step), total=len(loader), initial=first_step, unit="step",
+            mininterval=1.0, leave=False, desc=f"epoch {epoch + 1}/{options.epochs}",
+            disable=not accelerator.is_main_process or None)
         shown = 0.0
-        for step, (images, labels) in enumerate(bar):
+        for step, (images, labels) in enumerate(bar, start=first_step):
+            # what is dropped out depends on the step alone, not on what came before: a resumed run draws the same
+            torch.manual_seed(hash((options.seed, epoch, step, accelerator.process_index)))
             last = (step + 1) % options.accumulate == 0 or step + 1 == len(loader)
             with accelerator.autocast():
                 logits = model(images)
@@ -202,6 +249,11 @@ def train(options: TrainOptions) -> TrainResult:
                 if ema:
                     ema.update(bare, step=update)
                 scheduler.step_update(update)
+                if stop.after_step(accelerator) and step + 1 < len(loader):
+                    path = save(step + 1)
+                    raise Stopped(
+                        f"stopped by SIGTERM in epoch {epoch + 1} after step {step + 1}; saved {path}; go on with "
+                        f"--output {folder} --resume")
             if not bar.disable and time.perf_counter() - shown > 1.0:  # the one read-out, at most once a second
                 shown = time.perf_counter()
                 seen = (step + 1) * len(labels)
@@ -235,11 +287,11 @@ def train(options: TrainOptions) -> TrainResult:
             row[f"{measured}_accuracy"] = float((logits.argmax(1) == labels).double().mean())
         row["seconds"] = time.perf_counter() - epoch_started
         history.append(row)
+        first_step, seconds, epoch_started = 0, 0.0, time.perf_counter()
+        losses.zero_()
+        correct.zero_()
+        path = save(0)
         if accelerator.is_main_process:
-            saved = {"model": bare.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
-            if ema:
-                saved["ema"] = ema.module.state_dict()
-            checkpoint.save(folder / "checkpoints", epoch + 1, saved)
             _write_metrics(folder / "metrics.csv", history)
             left = row["seconds"] * (options.epochs - epoch - 1)
             _log.info("%s", _line(row, measured, options.epochs, left))
@@ -247,6 +299,9 @@ def train(options: TrainOptions) -> TrainResult:
                 for key, value in row.items():
                     writer.add_scalar(key, value, epoch + 1)
         accelerator.wait_for_everyone()
+        if stop.after_epoch(accelerator) and epoch + 1 < options.epochs:
+            raise Stopped(
+                f"stopped by SIGTERM after epoch {epoch + 1}; saved {path}; go on with --output {folder} --resume")
 
     result = ema.module if ema else bare
     result.eval()
