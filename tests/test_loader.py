@@ -89,7 +89,7 @@ def test_alternating_flip_mirrors_every_image_in_every_other_epoch():
     assert (mirrored[3] == mirrored[1]).all()
 
 
-@pytest.mark.parametrize("options", [{}, {"cutout": 3}, {"flip": "none"}, {"flip": "random"}])
+@pytest.mark.parametrize("options", [{}, {"cutout": 3}, {"flip": "none"}, {"flip": "random"}, {"augment": "trivial"}])
 def test_two_processes_see_what_one_sees(options):
     dataset = noise(23)
     whole = list(train_loader(dataset, 8, **options).epoch(3))

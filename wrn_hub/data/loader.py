@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import UserError
+from . import trivial_augment
 from .dataset import ImageDataset
 
 __all__ = ["EvalLoader", "TrainLoader", "crop_and_flip", "cutout_", "normalize"]
@@ -102,6 +103,7 @@ class TrainLoader:
         flip: "alternating": every image is mirrored in every other epoch, half of them in the first; "random": each
             with probability 1/2; "none".
         cutout: Side of the square that is blanked, in pixels; 0 for none.
+        augment: "trivial" for TrivialAugment between the crop and the cutout, or "none".
         seed: With the epoch, the only source of chance.
         rank: Number of this process.
         world_size: Number of processes.
@@ -120,6 +122,7 @@ class TrainLoader:
         crop_padding: int = 4,
         flip: str = "alternating",
         cutout: int = 0,
+        augment: str = "none",
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -137,6 +140,7 @@ class TrainLoader:
         self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
         self.batch_size, self.device = batch_size, device
         self.crop_padding, self.flip, self.cutout = crop_padding, flip, cutout
+        self.augment = augment
         self.seed, self.rank, self.world_size = seed, rank, world_size
 
     def __len__(self) -> int:
@@ -163,14 +167,17 @@ class TrainLoader:
             [torch.randint(length, (count,), generator=generator) for length in (height, width)], dim=1)
         sides = torch.randint(2, (count,), generator=generator if self.flip == "random" else self._generator(-1))
         flip = ((sides + epoch * (self.flip == "alternating")) % 2 == 1)[order] & (self.flip != "none")
+        operation, strength = trivial_augment.draw(count, generator)
         order, shift, centre, flip = (t.to(self.device) for t in (order, shift, centre, flip))
 
         share = self.batch_size // self.world_size
         for step in range(first_step, len(self)):
             start = step * self.batch_size + self.rank * share
             mine = slice(start, start + share)
-            images = _resize(crop_and_flip(self.images, order[mine], shift[mine], flip[mine]), size)
-            batch = normalize(images, self.mean, self.std)
+            images = crop_and_flip(self.images, order[mine], shift[mine], flip[mine])
+            if self.augment == "trivial":
+                images = trivial_augment.apply(images, operation[mine], strength[mine])
+            batch = normalize(_resize(images, size), self.mean, self.std)
             if self.cutout:
                 down, right = batch.shape[2] / height, batch.shape[3] / width
                 scaled = centre[mine] * torch.tensor([down, right], device=self.device)

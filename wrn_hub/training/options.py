@@ -61,6 +61,8 @@ class TrainOptions:
         "auto", "mirror at random or in every other epoch; auto: the latter, unless the dataset is of digits",
         ("auto", "alternating", "random", "none"))
     cutout: int = option(0, "side in pixels of a blanked square; 0: none")
+    augment: str = option(
+        "none", "trivial: TrivialAugment, an operation of a strength for each image", ("none", "trivial"))
     label_smoothing: float = option(0.1, "label smoothing")
 
     # on which machine

@@ -168,7 +168,7 @@ def _train(options: TrainOptions, stop: _StopSignal) -> TrainResult:
         flip = "alternating" if training.name not in DATASETS or DATASETS[training.name].flip else "none"
     loader = TrainLoader(
         training, options.batch_size, cfg["mean"], cfg["std"], accelerator.device, options.crop_padding, flip,
-        options.cutout, options.seed, accelerator.process_index, accelerator.num_processes)
+        options.cutout, options.augment, options.seed, accelerator.process_index, accelerator.num_processes)
     updates = -(-len(loader) // options.accumulate)
 
     optimizer = create_optimizer_v2(
