@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from wrn_hub.reporting import metrics
-from wrn_hub.reporting.card import PICTURES, card_text, check_card, train_command, write_card
+from wrn_hub.reporting.card import PICTURES, card_text, check_card, index_text, train_command, write_card
 from wrn_hub.reporting.plots import digest_of
 from wrn_hub.weights import MANIFEST, staged
 
@@ -45,6 +45,10 @@ def test_calibration_error_is_the_mean_gap_of_confidence_and_accuracy(answers):
 @pytest.mark.parametrize("name", STAGED)
 def test_every_staged_card_is_up_to_date(name):
     assert check_card(ROOT / name) == []
+
+
+def test_the_comparison_of_all_variants_is_up_to_date():
+    assert (ROOT / "README.md").read_text() == index_text(), "run: python scripts/make_cards.py"
 
 
 @pytest.mark.parametrize("name", STAGED)

@@ -7,6 +7,7 @@ import csv
 import json
 import tomllib
 from dataclasses import fields
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from ..training.options import TrainOptions
 from ..weights import MANIFEST
 from . import metrics, plots
 from .results import Results
+from .variants import variants
 
-__all__ = ["card_text", "check_card", "train_command", "write_card"]
+__all__ = ["card_text", "check_card", "index_text", "train_command", "write_card"]
 
 PICTURES = {
     "curve.png": "Accuracy by epoch on the training images, with their augmentation, and on the test split",
@@ -62,9 +64,13 @@ def _rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@cache
+def _reported_table() -> dict[str, Any]:
+    return tomllib.loads(resources.files("wrn_hub.reporting").joinpath("reported.toml").read_text())
+
+
 def _reported(arch: str, tag: str) -> list[dict[str, Any]]:
-    table = tomllib.loads(resources.files("wrn_hub.reporting").joinpath("reported.toml").read_text())
-    return table.get(arch, {}).get(tag, [])
+    return _reported_table().get(arch, {}).get(tag, [])
 
 
 def _metadata(name: str, results: Results) -> str:
@@ -282,3 +288,34 @@ def check_card(folder: Path) -> list[str]:
         if plots.digest_of(folder / name) != plots.digest(*inputs):
             wrong.append(f"{folder.name}/{name} is stale: run scripts/make_cards.py")
     return wrong
+
+
+def index_text() -> str:
+    """The README.md of ``model_cards``: every registered variant, those without weights too, by size."""
+    lines = [
+        "# Wide Residual Networks",
+        "",
+        "Every variant of wrn_hub. A folder here is, byte for byte, the Hub repository of its weights. Measured is",
+        "top-1 accuracy on the whole test split after the last epoch, in fp32, without test-time augmentation; best",
+        "reported is the highest that others report of the same net, by whatever training. A net without weights is",
+        "trained by, for example,",
+        "",
+        "```bash",
+        "accelerate launch scripts/train.py --model wrn_28_2 --dataset cifar10 --data-dir data",
+        "```",
+        "",
+        "| model | parameters | GMACs | input | dataset | measured | best reported |",
+        "|---|---:|---:|---|---|---:|---|",
+    ]
+    for row in variants():
+        for tag in [tag for tag in DATASETS if tag in row.weights or _reported(row.name, tag)] or ["none"]:
+            best = min(_reported(row.name, tag), key=lambda entry: entry["error"], default=None)
+            top1 = row.weights.get(tag)
+            cells = [
+                f"`{row.name}`", f"{row.parameters:,}", f"{row.gmacs:.4g}", f"{row.size}x{row.size}", tag,
+                "no weights yet" if top1 is None else f"[{_percent(top1)}]({row.name}.{tag}/README.md)",
+                f"{_percent(1 - best['error'] / 100)}: {best['source']}, {best['preprocessing']}" if best else "none"]
+            if tag == "none" and row.weights:
+                cells[4:6] = ["imagenet", "timm's weights, not measured here"]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
