@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from wrn_hub.facts import DATASETS
 from wrn_hub import WideResNet, wide_resnet
+from wrn_hub.facts import DATASETS
 from wrn_hub.models.wide_resnet import bottleneck_blocks, deepened_blocks, family_blocks
 
 OURS = ["wide_resnet", "wide_resnet_in1k"]
