@@ -11,9 +11,11 @@ import torch
 import yaml
 from PIL import Image
 
+from wrn_hub.recipes import load_recipe
 from wrn_hub.reporting import metrics
 from wrn_hub.reporting.card import PICTURES, card_text, check_card, index_text, train_command, write_card
 from wrn_hub.reporting.plots import digest_of
+from wrn_hub.training.options import TrainOptions
 from wrn_hub.weights import MANIFEST, staged
 
 ROOT = Path(__file__).resolve().parent.parent / "model_cards"
@@ -108,6 +110,16 @@ def test_the_command_of_a_training_is_what_differs_from_the_defaults():
     assert train_command(settings) == (
         "accelerate launch scripts/train.py --model wrn_16_2 --dataset cifar10 --data-dir data "
         "--progressive-sizes 16,32 --epochs 28 --decay-norm --precision fp32 --no-channels-last")
+
+
+def test_the_cpu_recipe_states_what_was_measured():
+    """The staged wrn_16_2 was trained by it."""
+    folder = ROOT / "wrn_16_2.cifar10"
+    recipe = load_recipe("cpu", TrainOptions)
+    settings = json.loads((folder / "args.json").read_text())
+    for key, value in recipe.options.items():
+        assert settings[key] == (list(value) if isinstance(value, tuple) else value), key
+    assert f"{100 * json.loads((folder / 'results.json').read_text())['top1']:.2f} %" in recipe.accuracy
 
 
 def test_something_is_staged():

@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from timm.models._hub import save_config_for_hf
 from torch import nn
-
-from ..errors import UserError
 
 __all__ = ["half_precision", "save_model"]
 
@@ -48,7 +45,7 @@ def save_model(
         The folder.
 
     Raises:
-        UserError: the weights can't be written, for want of space for example; nothing new stands there then.
+        OSError: they can't be written, for want of space for example; what stood there before stands there still.
     """
     folder = Path(folder)
     beside = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -57,10 +54,8 @@ def save_model(
     try:
         state = half_precision(model) if half else model.state_dict()
         state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-        try:
-            save_file(state, beside / "model.safetensors", metadata={"format": "pt"})
-        except SafetensorError as error:
-            raise UserError(f"{folder}: the model can't be written ({error})") from error
+        # written by Python, so that whoever may read the folder may read the weights; save_file makes them private
+        (beside / "model.safetensors").write_bytes(save(state, metadata={"format": "pt"}))
         overrides: dict = {"tag": tag} if tag else {}
         if classes:
             overrides["label_names"] = list(classes)

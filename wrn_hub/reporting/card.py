@@ -162,7 +162,7 @@ def card_text(folder: Path) -> str:
         *(f"![{text}]({picture})\n" for picture, text in PICTURES.items() if picture != "curve.png"),
         "## What others report",
         "",
-        "Of the same architecture on the same test split; not measured here.",
+        "Of nets of this name on the same test split; not measured here.",
         "",
         *(["| error | accuracy | source | preprocessing |", "|---:|---:|---|---|"] if others else ["Nothing known."]),
         *others,

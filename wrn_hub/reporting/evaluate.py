@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from safetensors.torch import save
 from torch import nn
 
 from ..data import ImageDataset, load_dataset
@@ -46,9 +47,7 @@ def evaluate(
     seconds = time.perf_counter() - started
     labels = torch.tensor(dataset.labels)
     if logits_file and accelerator.is_main_process:
-        from safetensors.torch import save_file
-
-        save_file({"logits": logits, "labels": labels}, logits_file)
+        logits_file.write_bytes(save({"logits": logits, "labels": labels}))
     ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
     cfg = model.pretrained_cfg
     return Results(
