@@ -206,6 +206,8 @@ def card_text(folder: Path) -> str:
         "",
         f"![{PICTURES['curve.png']}](curve.png)",
         "",
+        *(["The earlier epochs saw smaller images, after which those of full size are not yet recognised well.", ""]
+          if settings["progressive_sizes"] else []),
         "<details><summary>Every setting</summary>",
         "",
         "| | |",
