@@ -38,8 +38,8 @@ def test_metrics_are_what_they_are_by_hand(answers):
 
 
 def test_calibration_error_is_the_mean_gap_of_confidence_and_accuracy(answers):
-    measured = metrics.reliability(*answers, bins=10)
-    assert measured.counts.tolist() == [0, 0, 0, 0, 0, 2, 0, 2, 0, 0]
+    measured = metrics.reliability(*answers, bins=4)
+    assert measured.counts.tolist() == [0, 0, 2, 2]
     # half the images are said with 0.6 and all right, half with 0.8 and half right
     assert measured.expected_calibration_error == pytest.approx(0.5 * 0.4 + 0.5 * 0.3, abs=1e-6)
 

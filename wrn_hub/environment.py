@@ -2,12 +2,15 @@
 import os
 import platform
 from datetime import UTC, datetime
+from typing import Any
 
 import psutil
 import timm
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
-__all__ = ["cpu_features", "hardware", "now", "use_cores", "versions"]
+__all__ = ["accelerator_for", "cpu_features", "hardware", "now", "use_cores", "versions"]
 
 
 def cpu_features() -> dict:
@@ -38,6 +41,16 @@ def hardware(device: torch.device) -> str:
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def accelerator_for(precision: str, **kwargs: Any) -> Accelerator:
+    """An Accelerator that computes in "fp32", "bf16" or "fp16".
+
+    Accelerate keeps the first one's precision for the whole process and refuses another; here one training may follow
+    another, each with its own.
+    """
+    AcceleratorState._reset_state()  # the processes' connection to each other stays as it is
+    return Accelerator(mixed_precision="no" if precision == "fp32" else precision, **kwargs)
 
 
 def use_cores(threads: int | None = None) -> None:

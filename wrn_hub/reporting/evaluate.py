@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import nn
 
 from ..data import ImageDataset, load_dataset
-from ..environment import hardware, now, use_cores, versions
+from ..environment import accelerator_for, hardware, now, use_cores, versions
 from ..errors import UserError
 from ..inference import dataset_logits
 from ..models.build import ModelSource
@@ -90,7 +90,7 @@ def evaluate_source(
         UserError: no such model, weights or data, or the model doesn't tell as many classes as the dataset has.
     """
     use_cores()
-    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+    accelerator = accelerator_for(precision)
     source = ModelSource.parse(model)
     images = load_dataset(dataset, split, data_dir, image_size or source.size)
     net = source.create(pretrained=True)

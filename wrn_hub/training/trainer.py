@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..data import ImageDataset, load_dataset
 from ..data.loader import TrainLoader
-from ..environment import cpu_features, hardware, use_cores, versions
+from ..environment import accelerator_for, cpu_features, hardware, use_cores, versions
 from ..errors import Stopped, UserError
 from ..facts import DATASETS
 from ..inference import dataset_logits
@@ -145,8 +145,8 @@ def _train(options: TrainOptions, stop: _StopSignal) -> TrainResult:
     started = time.perf_counter()
     use_cores(options.threads)
     precision = fast_precision(PartialState().device) if options.precision == "auto" else options.precision
-    accelerator = Accelerator(
-        mixed_precision="no" if precision == "fp32" else precision,
+    accelerator = accelerator_for(
+        precision,
         # every process keeps its own running statistics in an epoch; they are averaged at its end
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
     set_seed(options.seed)
