@@ -1,4 +1,6 @@
 """Batches on the device: each image as a plain numpy reference makes it, whoever shares the work."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -26,6 +28,15 @@ def pixels(batch):
     """Normalised batches back to uint8 (B, H, W, 3)."""
     images = batch.permute(0, 2, 3, 1) * torch.tensor(STD) + torch.tensor(MEAN)
     return (images * 255).round().to(torch.uint8).numpy()
+
+
+def test_images_may_lie_in_memory_in_any_order():
+    """As those of the official CIFAR files do, channel by channel."""
+    dataset = noise()
+    planes = np.ascontiguousarray(dataset.images.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+    for (images, labels), (others, same) in zip(
+            train_loader(dataset).epoch(0), train_loader(replace(dataset, images=planes)).epoch(0), strict=True):
+        assert torch.equal(images, others) and torch.equal(labels, same)
 
 
 # crop, mirror, normalise, cut out

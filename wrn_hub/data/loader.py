@@ -6,6 +6,7 @@ images that one process sees, and a resumed run sees what the unbroken one would
 """
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -74,7 +75,8 @@ def cutout_(images: torch.Tensor, centre: torch.Tensor, size: int) -> torch.Tens
 
 
 def _on_device(dataset: ImageDataset, device: torch.device) -> Batch:
-    return (torch.tensor(dataset.images, device=device), torch.tensor(dataset.labels, device=device))
+    images = np.ascontiguousarray(dataset.images)  # the crop counts pixels; official files lie channel by channel
+    return torch.tensor(images, device=device), torch.tensor(dataset.labels, device=device)
 
 
 def _resize(images: torch.Tensor, size: int | None) -> torch.Tensor:
