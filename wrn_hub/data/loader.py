@@ -42,8 +42,11 @@ def crop_and_flip(
         uint8 (B, H, W, 3).
     """
     height, width = images.shape[1:3]
-    down = torch.arange(height, device=images.device)
-    right = torch.arange(width, device=images.device)
+    # half the bytes of int64 to write and read, wherever pixel numbers fit
+    whole = torch.int32 if images.numel() // 3 < 2**31 else torch.int64
+    index, shift = index.to(whole), shift.to(whole)
+    down = torch.arange(height, device=images.device, dtype=whole)
+    right = torch.arange(width, device=images.device, dtype=whole)
     rows = _reflect(down + shift[:, :1], height)
     cols = _reflect(torch.where(flip[:, None], right.flip(0), right) + shift[:, 1:], width)
     pixels = (index[:, None] * height + rows)[:, :, None] * width + cols[:, None, :]
@@ -71,7 +74,14 @@ def cutout_(images: torch.Tensor, centre: torch.Tensor, size: int) -> torch.Tens
     for axis, length in enumerate(images.shape[2:]):
         offset = torch.arange(length, device=images.device) - centre[:, axis : axis + 1] + size // 2
         inside.append((offset >= 0) & (offset < size))
-    return images.masked_fill_((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0.0)
+    # whole rows of pixels and channels at once, as in normalize
+    rows = images.permute(0, 2, 3, 1).flatten(2)  # the same memory where that is channels_last, else a copy
+    columns = inside[1].repeat_interleave(images.shape[1], dim=1)
+    keep = (~inside[0]).to(rows.dtype)[:, :, None] + (~columns).to(rows.dtype)[:, None, :]  # 0 within the square
+    rows.mul_(keep.clamp_(max=1))
+    if rows.data_ptr() != images.data_ptr():
+        images.copy_(rows.view(len(images), *images.shape[2:], -1).permute(0, 3, 1, 2))
+    return images
 
 
 def _on_device(dataset: ImageDataset, device: torch.device) -> Batch:
