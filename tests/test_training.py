@@ -23,7 +23,7 @@ from wrn_hub.errors import UserError
 from wrn_hub.training import checkpoint
 from wrn_hub.training.finetune import choose_lr, finetune_defaults
 from wrn_hub.training.options import TrainOptions
-from wrn_hub.training.trainer import train
+from wrn_hub.training.trainer import schedule, train
 
 ROOT = Path(__file__).resolve().parent.parent
 COLOURS = {"blue": (20, 30, 200), "green": (30, 190, 40), "red": (210, 40, 30)}
@@ -185,6 +185,22 @@ def test_layer_decay_clipping_and_other_optimizers_train(options):
         options, epochs=2, optimizer="adamw", lr=2e-3, layer_decay=0.9, clip_grad=1.0, schedule="cosine",
         grad_checkpointing=True, precision="bf16"))
     assert result.accuracy > 0.5
+
+
+@pytest.mark.parametrize(("settings", "expected"), [
+    # the paper's, at the last update of an epoch and the first of the next
+    (dict(schedule="step", decay_at=(6, 12, 16), warmup=0.0),
+     {0: 0.1, 59: 0.1, 60: 0.02, 119: 0.02, 120: 0.004, 159: 0.004, 160: 0.0008, 199: 0.0008}),
+    (dict(schedule="linear", warmup=0.1), {0: 0.0, 10: 0.05, 20: 0.1, 110: 0.05, 200: 0.0}),
+    (dict(schedule="cosine", warmup=0.1), {0: 0.0, 20: 0.1, 110: 0.05, 200: 0.0}),
+    (dict(schedule="constant", warmup=0.1), {0: 0.0, 10: 0.05, 20: 0.1, 200: 0.1}),
+])
+def test_the_learning_rate_follows_the_schedule(settings, expected):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = schedule(optimizer, TrainOptions(epochs=20, lr=0.1, **settings), updates=10)
+    for update, rate in expected.items():
+        scheduler.step_update(update)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(rate), update
 
 
 def test_any_timm_model_trains(options):

@@ -16,6 +16,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.utils import set_seed
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3, distribute_bn
 from torch import nn
 from tqdm import tqdm
@@ -31,7 +32,7 @@ from ..models.export import save_model
 from . import checkpoint
 from .options import TrainOptions
 
-__all__ = ["TrainResult", "train"]
+__all__ = ["TrainResult", "schedule", "train"]
 
 _log = logging.getLogger(__name__)
 
@@ -126,6 +127,25 @@ def _data(options: TrainOptions, size: int) -> tuple[ImageDataset, ImageDataset]
     return training, load_dataset(options.dataset, "test", options.data_dir, size)
 
 
+def schedule(optimizer: torch.optim.Optimizer, options: TrainOptions, updates: int) -> Scheduler:
+    """timm's scheduler for the options; ``step_update(n)`` sets the learning rate of update n, counted from 0.
+
+    Args:
+        optimizer: Whose learning rate is set.
+        options: The schedule, its warm-up and its epochs.
+        updates: Updates an epoch.
+    """
+    warmup = options.warmup * options.epochs
+    scheduler, _ = create_scheduler_v2(
+        optimizer, {"linear": "poly", "step": "multistep"}.get(options.schedule, options.schedule),
+        decay_rate=1.0 if options.schedule == "linear" else options.decay_factor,  # a polynomial of power 1 is a line
+        # timm takes a step one update before the milestone; half an update later it is the first of the new epoch
+        decay_milestones=[epoch + 0.5 / updates for epoch in options.decay_at],
+        num_epochs=options.epochs - warmup, warmup_epochs=warmup, warmup_lr=0.0,
+        warmup_prefix=options.schedule != "step", step_on_epochs=False, updates_per_epoch=updates)
+    return scheduler
+
+
 def train(options: TrainOptions) -> TrainResult:
     """Train a model as the options say; see :class:`TrainOptions`.
 
@@ -174,13 +194,7 @@ def _train(options: TrainOptions, stop: _StopSignal) -> TrainResult:
     optimizer = create_optimizer_v2(
         model, options.optimizer, lr=options.lr, weight_decay=options.weight_decay, momentum=options.momentum,
         filter_bias_and_bn=not options.decay_norm, layer_decay=options.layer_decay)
-    warmup_epochs = options.warmup * options.epochs
-    scheduler, _ = create_scheduler_v2(
-        optimizer, {"linear": "poly", "step": "multistep"}.get(options.schedule, options.schedule),
-        decay_rate=1.0 if options.schedule == "linear" else options.decay_factor,  # a polynomial of power 1 is a line
-        decay_milestones=list(options.decay_at), num_epochs=options.epochs - warmup_epochs, warmup_lr=0.0,
-        warmup_epochs=warmup_epochs, warmup_prefix=options.schedule != "step", step_on_epochs=False,
-        updates_per_epoch=updates)
+    scheduler = schedule(optimizer, options, updates)
     if options.channels_last:
         model = model.to(memory_format=torch.channels_last)
     bare = model.to(accelerator.device)
