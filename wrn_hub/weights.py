@@ -96,7 +96,7 @@ def verified_cfg(
     elif not resolved.has_weights:
         had = ", ".join(sorted(n for n in MANIFEST if local_file(n) or published_id(n))) or "none yet"
         raise WeightsError(
-            f"there are no weights of {name} here; to be had are: {had}. Train the net with scripts/train.py and load it "
+            f"there are no weights of {name} here; to be had are: {had}. Train it with scripts/train.py and load it "
             f"through local-dir:, or, where weights.json lists it, put {name}/model.safetensors into a folder named by "
             "WRN_HUB_WEIGHTS, or use pretrained=False")
     return resolved.to_dict(remove_null=False)
