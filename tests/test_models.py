@@ -431,3 +431,18 @@ def test_import_registers_and_does_no_more():
     assert {name for name in loaded if name.startswith("wrn_hub")} == {
         "wrn_hub", "wrn_hub.errors", "wrn_hub.facts", "wrn_hub.weights", "wrn_hub.models", "wrn_hub.models.wide_resnet",
         "wrn_hub.models.wide_resnet_in1k"}
+
+
+def test_a_new_net_of_a_thousand_layers_stays_finite():
+    """In evaluation too, where its running statistics are those of no image yet."""
+    model = timm.create_model("preresnet_1001").eval()
+    with torch.inference_mode():
+        assert torch.isfinite(model(torch.randn(1, 3, 32, 32))).all()
+
+
+@pytest.mark.parametrize("preact", [True, False])
+def test_residual_branches_may_start_at_zero(preact):
+    model = timm.create_model("wrn_10_2", zero_init_last=True, preact=preact)
+    for stage in model.stages:
+        for block in stage:
+            assert not (block.residual[-1] if preact else block.norm).weight.any()
