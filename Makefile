@@ -33,6 +33,6 @@ clean:
 	touch $@
 
 .venv/installed-dev: .venv/installed tests/fetch_timm_tests.py
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cards,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cards,hub,dev]'
 	$(BIN)/python tests/fetch_timm_tests.py
 	touch $@

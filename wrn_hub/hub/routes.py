@@ -1,0 +1,140 @@
+"""The Hub's read routes over a store, as huggingface_hub, timm, transformers and datasets ask for them.
+
+The real clients work unchanged when HF_ENDPOINT names a server with these routes: information on a repository, its
+files with their sizes and sums, and downloads, whole or in part.
+"""
+from typing import Any
+from urllib.parse import parse_qs
+
+from huggingface_hub.repocard import metadata_load
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from .store import CARD, CONFIG, File, NotFound, Revision, Store
+
+__all__ = ["LARGE", "error", "not_found", "read_routes"]
+
+LARGE = (".safetensors", ".parquet", ".bin", ".arrow", ".png")  # what the Hub keeps as large files, known by sha256
+
+
+def error(status: int, message: str, code: str | None = None, **headers: str) -> JSONResponse:
+    """An error as the Hub words it: the clients read its headers."""
+    named = {"X-Error-Message": message, **({"X-Error-Code": code} if code else {})}
+    return JSONResponse({"error": message}, status, {**named, **headers})
+
+
+def not_found(_: Request, problem: Exception) -> Response:
+    """Starlette's handler for :class:`NotFound`."""
+    assert isinstance(problem, NotFound)
+    return error(404, str(problem), problem.code)
+
+
+def _entry(path: str, file: File) -> dict[str, Any]:
+    entry: dict[str, Any] = {"type": "file", "path": path, "size": file.size, "oid": file.blob_id}
+    if path.endswith(LARGE):
+        entry["lfs"] = {"oid": file.sha256, "size": file.size, "pointerSize": 130}
+    return entry
+
+
+def _information(found: Revision) -> dict[str, Any]:
+    card = metadata_load(found.files[CARD].content) if CARD in found.files else None
+    card = card or {}
+    return {
+        "_id": found.repo_id, "id": found.repo_id, "modelId": found.repo_id, "author": found.repo_id.partition("/")[0],
+        "sha": found.commit, "private": False, "gated": False, "disabled": False, "downloads": 0, "likes": 0,
+        "tags": [*card.get("tags", []), *([f"license:{card['license']}"] if "license" in card else [])],
+        "pipeline_tag": card.get("pipeline_tag"), "library_name": card.get("library_name"), "cardData": card,
+        "siblings": [
+            {"rfilename": path, "size": file.size, "blobId": file.blob_id,
+             **({"lfs": {"sha256": file.sha256, "size": file.size, "pointerSize": 130}} if path.endswith(LARGE)
+                else {})}
+            for path, file in found.files.items()],
+        "config": {} if CONFIG in found.files else None,
+    }
+
+
+def read_routes(store: Store) -> list[BaseRoute]:
+    """Starlette's routes for reading every repository of a store.
+
+    The application has to turn :class:`NotFound` into an answer: ``exception_handlers={NotFound: not_found}``.
+    """
+
+    def kind_of(request: Request) -> str:
+        return "datasets" if request.url.path.startswith(("/api/datasets", "/datasets/")) else "models"
+
+    # Plain functions: Starlette runs them in threads, since files are read and hashed.
+    def at(request: Request) -> Revision:
+        asked = request.path_params
+        return store.revision(kind_of(request), f"{asked['org']}/{asked['name']}", asked.get("revision", "main"))
+
+    def repositories(request: Request) -> Response:
+        kind, asked = kind_of(request), request.query_params
+        found = [
+            _information(store.revision(kind, repo_id)) for repo_id in store.repositories(kind)
+            if asked.get("author", repo_id.partition("/")[0]) == repo_id.partition("/")[0]
+            and asked.get("search", "").lower() in repo_id.lower()]
+        return JSONResponse(found[: int(asked["limit"])] if asked.get("limit", "").isdigit() else found)
+
+    def information(request: Request) -> Response:
+        return JSONResponse(_information(at(request)))
+
+    def tree(request: Request) -> Response:
+        found, below = at(request), request.path_params.get("path", "").strip("/")
+        deep = request.query_params.get("recursive", "").lower() in ("true", "1")
+        prefix = f"{below}/" if below else ""
+        entries, folders = [], set()
+        for path, file in found.files.items():
+            if not path.startswith(prefix):
+                continue
+            parts = path[len(prefix):].split("/")
+            folders.update(prefix + "/".join(parts[:depth]) for depth in range(1, len(parts) if deep else 2))
+            if deep or len(parts) == 1:
+                entries.append(_entry(path, file))
+        if below and not entries and not folders:
+            raise NotFound("EntryNotFound", f"{found.repo_id} has no folder {below}")
+        listed = [
+            {"type": "directory", "path": path, "size": 0, "oid": found.commit} for path in sorted(folders)
+            if path not in found.files]
+        return JSONResponse(listed + entries)
+
+    async def paths_info(request: Request) -> Response:
+        found = await run_in_threadpool(at, request)
+        paths = parse_qs((await request.body()).decode()).get("paths", [])
+        return JSONResponse([_entry(path, found.files[path]) for path in paths if path in found.files])
+
+    def refs(request: Request) -> Response:
+        found = at(request)
+        listed = {
+            key: [{"name": name, "ref": f"refs/{place}/{name}", "targetCommit": commit}
+                  for name, commit in values.items()]
+            for key, place, values in (("branches", "heads", found.branches), ("tags", "tags", found.tags))}
+        return JSONResponse({**listed, "converts": []})
+
+    def resolve(request: Request) -> Response:
+        found = at(request)
+        path = request.path_params["path"]
+        file = found.file(path)
+        etag = file.sha256 if path.endswith(LARGE) else file.blob_id
+        headers = {"X-Repo-Commit": found.commit, "ETag": f'"{etag}"', "Cache-Control": "no-cache",
+                   "X-Content-Type-Options": "nosniff"}
+        if path.endswith(LARGE):
+            headers |= {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(file.size)}
+        return FileResponse(file.content, headers=headers, filename=path.rsplit("/", 1)[-1],
+                            content_disposition_type="inline")
+
+    routes: list[BaseRoute] = []
+    for kind, prefix in (("models", ""), ("datasets", "/datasets")):
+        repository = f"/api/{kind}/{{org}}/{{name}}"
+        routes += [
+            Route(f"/api/{kind}", repositories),
+            Route(repository, information),
+            Route(repository + "/revision/{revision}", information),
+            Route(repository + "/tree/{revision}", tree),
+            Route(repository + "/tree/{revision}/{path:path}", tree),
+            Route(repository + "/paths-info/{revision}", paths_info, methods=["POST"]),
+            Route(repository + "/refs", refs),
+            Route(prefix + "/{org}/{name}/resolve/{revision}/{path:path}", resolve),
+        ]
+    return routes
