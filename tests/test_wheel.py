@@ -1,6 +1,8 @@
 """An installed wheel is enough: models, weights and sample come with it."""
 import subprocess
 import sys
+import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -46,3 +48,19 @@ def test_the_sample_comes_with_the_wheel(installed):
 
 def test_nothing_but_the_package_is_in_the_wheel(installed):
     assert sorted(path.name.split("-")[0] for path in installed.iterdir()) == ["wrn_hub", "wrn_hub"]
+
+
+def test_the_weights_in_the_wheel_and_in_the_sdist_are_small(tmp_path):
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
+    riding = build["wheel"]["force-include"]
+    sizes = [(ROOT / weights).stat().st_size for weights in riding]
+    assert max(sizes) <= 25e6 and sum(sizes) <= 60e6
+
+    subprocess.run(
+        [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
+        check=True, capture_output=True)
+    (sdist,) = tmp_path.iterdir()
+    with tarfile.open(sdist) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+    assert set(riding) <= packed  # a wheel can be built from it
+    assert sdist.stat().st_size <= 100e6  # what package indexes take
