@@ -8,7 +8,8 @@ repository or null. Weights are looked for, in this order, in
 2. ``model_cards/`` of a source checkout,
 3. this package (``pretrained/``), where a wheel carries the small ones,
 
-each as ``<folder>/<arch.tag>/model.safetensors``.
+each as ``<folder>/<arch.tag>/model.safetensors``. Those that lie in none of them, but are published, are downloaded from
+that commit into the Hub's cache.
 """
 import hashlib
 import json
@@ -22,7 +23,8 @@ from timm.models._builder import resolve_pretrained_cfg
 from .errors import UserError
 
 __all__ = [
-    "MANIFEST", "WeightsError", "file_sha256", "local_file", "published_id", "search_path", "staged", "verified_cfg"]
+    "MANIFEST", "WeightsError", "download", "file_sha256", "local_file", "published_id", "search_path", "staged",
+    "verified_cfg"]
 
 _PACKAGE = Path(__file__).resolve().parent
 MANIFEST: dict[str, dict[str, Any]] = json.loads((_PACKAGE / "weights.json").read_text())
@@ -63,28 +65,78 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def download(name: str, cache_dir: str | Path | None = None) -> str:
+    """Bring the published weights of ``arch.tag`` into the Hub's cache, and hold them against the manifest.
+
+    The Hub's client compares sizes only, and trusts ever after what its cache holds.
+
+    Args:
+        name: A name with a publication on record.
+        cache_dir: The Hub's cache; its usual place where None.
+
+    Returns:
+        The file.
+
+    Raises:
+        WeightsError: it can't be had, or isn't what was published; it is removed from the cache then.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HTTPError  # of whatever HTTP library it uses
+
+    repo_id, _, commit = MANIFEST[name]["published"].partition("@")
+    try:
+        path = Path(hf_hub_download(repo_id, "model.safetensors", revision=commit, cache_dir=cache_dir))
+    except (HTTPError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(
+            f"the weights of {name} can't be had from {repo_id}@{commit} ({reason}); connect to the network and try "
+            f"again, or put {name}/model.safetensors into a folder named by WRN_HUB_WEIGHTS") from error
+    expected, found = MANIFEST[name]["sha256"], file_sha256(path)
+    if found != expected:
+        try:
+            for cached in (path.resolve(), path):  # the content, and the link that names it
+                cached.unlink(missing_ok=True)
+            advice = "it was removed from the cache; try again"
+        except OSError:
+            advice = f"delete {path.resolve()} and try again"
+        raise WeightsError(
+            f"{path}, downloaded from {repo_id}@{commit}, is damaged: its sha256 is {found}, that of {name} is "
+            f"{expected}; {advice}")
+    return str(path)
+
+
 def verified_cfg(
-    variant: str, cfg: str | dict[str, Any] | None, overlay: dict[str, Any] | None
+    variant: str,
+    cfg: str | dict[str, Any] | None,
+    overlay: dict[str, Any] | None,
+    cache_dir: str | Path | None = None,
 ) -> dict[str, Any]:
     """timm's pretrained cfg of ``variant``, after its weights file, if it is one of ours, was held against its sum.
 
-    Hashing comes before timm opens the file, so that a damaged one is named instead of half-read. A user's own
-    weights (``pretrained_cfg_overlay``, ``local-dir:``, ``hf-hub:``) pass untouched.
+    Hashing comes before timm opens the file, so that a damaged one is named instead of half-read. What is published
+    and lies nowhere on this machine is downloaded and held against its sum as well. A user's own weights
+    (``pretrained_cfg_overlay``, ``local-dir:``, ``hf-hub:``) pass untouched.
 
     Args:
         variant: Architecture name without a tag.
         cfg: What timm hands to an entrypoint: a tag, a cfg as a dict, or None for the default tag.
         overlay: Entries that override those of the cfg. One that names a Hub repository or a URL, but no file,
             means that source, not our file.
+        cache_dir: The Hub's cache; its usual place where None.
 
     Raises:
-        WeightsError: the file is damaged, or there are no weights of this name.
+        WeightsError: the file is damaged or can't be downloaded, or there are no weights of this name.
     """
     overlay = dict(overlay or {})
     if any(overlay.get(key) for key in ("hf_hub_id", "url")):
         overlay.setdefault("file", None)
     resolved: PretrainedCfg = resolve_pretrained_cfg(variant, cfg, overlay)
     name = f"{variant}.{resolved.tag}" if resolved.tag else variant
+    published = published_id(name)
+    if published and resolved.hf_hub_id == published and not (
+            resolved.file or resolved.state_dict or resolved.hf_hub_filename):
+        # named by us, or as hf-hub:org/name@commit: the one commit that the manifest vouches for
+        return {**resolved.to_dict(remove_null=False), "source": None, "file": download(name, cache_dir)}
     if resolved.source or resolved.state_dict:
         pass  # local-dir: and hf-hub: name a source of their own
     elif resolved.file and resolved.file == local_file(name):

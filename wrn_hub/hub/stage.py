@@ -1,5 +1,6 @@
 """Stage a finished run: ``model_cards/<arch.tag>/`` becomes a Hub repository to be, and the manifest lists it."""
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from ..facts import DATASETS
 from ..models.export import save_model
 from ..weights import file_sha256
 
-__all__ = ["stage"]
+__all__ = ["list_in_manifest", "stage"]
 
 _PLACES = ("data_dir", "output", "resume")  # where one person's files lie says nothing about the training
 
@@ -47,9 +48,17 @@ def stage(run: str | Path, name: str, checkout: str | Path) -> dict[str, Any]:
     (folder / "args.json").write_text(json.dumps(kept, indent=2) + "\n")
     shutil.copy(run / "metrics.csv", folder / "metrics.csv")
 
-    manifest_file = checkout / "wrn_hub" / "weights.json"
-    manifest = json.loads(manifest_file.read_text())
     weights = folder / "model.safetensors"
-    manifest[name] = {"sha256": file_sha256(weights), "bytes": weights.stat().st_size, "published": None}
-    manifest_file.write_text(json.dumps(dict(sorted(manifest.items())), indent=2) + "\n")
+    return list_in_manifest(
+        checkout, name, sha256=file_sha256(weights), bytes=weights.stat().st_size, published=None)
+
+
+def list_in_manifest(checkout: Path, name: str, **facts: Any) -> dict[str, Any]:
+    """Set facts of ``name`` in a checkout's manifest, whose file is replaced whole; returns the entry."""
+    file = checkout / "wrn_hub" / "weights.json"
+    manifest = json.loads(file.read_text())
+    manifest[name] = {**manifest.get(name, {}), **facts}
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    beside.write_text(json.dumps(dict(sorted(manifest.items())), indent=2) + "\n")
+    beside.replace(file)
     return manifest[name]

@@ -432,7 +432,7 @@ def checkpoint_filter_fn(state_dict: Dict[str, torch.Tensor], model: nn.Module) 
 def _create_wide_resnet(variant: str, pretrained: bool = False, **kwargs: Any) -> WideResNet:
     if pretrained:
         kwargs['pretrained_cfg'] = verified_cfg(
-            variant, kwargs.get('pretrained_cfg'), kwargs.pop('pretrained_cfg_overlay', None))
+            variant, kwargs.get('pretrained_cfg'), kwargs.pop('pretrained_cfg_overlay', None), kwargs.get('cache_dir'))
     return build_model_with_cfg(
         WideResNet, variant, pretrained,
         pretrained_filter_fn=checkpoint_filter_fn,
