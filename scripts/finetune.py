@@ -3,7 +3,7 @@
 accelerate launch scripts/finetune.py
 accelerate launch scripts/finetune.py --dataset FOLDER_WITH_A_SUBFOLDER_PER_CLASS --epochs 20
 """
-from wrn_hub.cli import Parser, add_options, options_from, run
+from wrn_hub.cli import Parser, add_options, add_push_option, options_from, push_from, run
 from wrn_hub.training.options import TrainOptions
 
 
@@ -15,10 +15,13 @@ def main() -> None:
     add_options(parser, TrainOptions, finetune_defaults())
     parser.add_argument(
         "--versus-scratch", action="store_true", help="train the same net from scratch too, and show both")
+    add_push_option(parser)
     parsed = parser.parse_args()
-    options = options_from(TrainOptions, parsed)
+    options, push = options_from(TrainOptions, parsed), push_from(parsed)
     if not parsed.versus_scratch:
-        print(train(options).summary())
+        tuned = train(options)
+        print(tuned.summary())
+        push(tuned.folder)
         return
     tuned, scratch = versus_scratch(options)
     print(
@@ -26,6 +29,7 @@ def main() -> None:
         f"{tuned.measured.replace('_', '-')} accuracy\n"
         f"  fine-tuned    {tuned.accuracy:6.2%}  ({tuned.seconds:.0f} s)\n"
         f"  from scratch  {scratch.accuracy:6.2%}  ({scratch.seconds:.0f} s)\n\n{tuned.summary()}")
+    push(tuned.folder)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 accelerate launch scripts/train.py --model wrn_16_2 --dataset cifar10 --data-dir DATA --output runs/wrn_16_2
 accelerate launch scripts/train.py --recipe paper --model wrn_28_10 --dataset cifar100 --data-dir DATA
 """
-from wrn_hub.cli import Parser, add_options, options_from, run
+from wrn_hub.cli import Parser, add_options, add_push_option, options_from, push_from, run
 from wrn_hub.recipes import load_recipe, recipe_names
 from wrn_hub.training.options import TrainOptions
 
@@ -18,7 +18,12 @@ def main() -> None:
     first.add_argument("--recipe")
     recipe = first.parse_known_args()[0].recipe
     add_options(parser, TrainOptions, load_recipe(recipe, TrainOptions).options if recipe else None)
-    print(train(options_from(TrainOptions, parser.parse_args())).summary())
+    add_push_option(parser)
+    parsed = parser.parse_args()
+    options, push = options_from(TrainOptions, parsed), push_from(parsed)
+    result = train(options)
+    print(result.summary())
+    push(result.folder)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
 import pytest
+from hub_server import ACCOUNT, TOKEN, WritableHub, served
+from huggingface_hub import close_session, constants
 
 # of timm's own tests, which tests/test_timm_suite.py runs
 MARKERS = ["base", "forward", "backward", "cfg", "cfg_nonstd", "torchscript", "features", "fxforward", "fxbackward"]
@@ -7,3 +9,20 @@ MARKERS = ["base", "forward", "backward", "cfg", "cfg_nonstd", "torchscript", "f
 def pytest_configure(config: pytest.Config) -> None:
     for name in MARKERS:
         config.addinivalue_line("markers", f"{name}: one of timm's own tests")
+    # how the Hub's client uploads
+    config.addinivalue_line("filterwarnings", "ignore:Use 'content=<...>':DeprecationWarning")
+
+
+@pytest.fixture
+def hub(tmp_path_factory, monkeypatch):
+    """A Hub that this process believes HF_ENDPOINT to name, with ada's token; no back-off is waited for."""
+    hub = WritableHub(tmp_path_factory.mktemp("hub"), {TOKEN: ACCOUNT})
+    with served(hub) as hub.endpoint:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)  # read from HF_ENDPOINT at import
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.setattr("time.sleep", hub.slept.append)
+        yield hub
+        close_session()

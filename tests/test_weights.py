@@ -3,11 +3,15 @@ import importlib
 import json
 import os
 import re
+import shutil
 import warnings
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import timm
 import torch
+from hub_server import Fault
 from safetensors import safe_open
 from timm.models import generate_default_cfgs, register_model
 from torch import nn
@@ -192,6 +196,94 @@ def test_a_hub_repository_of_ones_own(stage):
     stage(random_net(), "wrn_16_2.cifar10")
     cfg = verified_cfg("wrn_16_2", None, dict(hf_hub_id="someone/their-net"))
     assert cfg["hf_hub_id"] == "someone/their-net" and cfg["file"] is None
+
+
+# Downloading what is published
+
+
+@pytest.fixture
+def publish(stage, hub):
+    """``publish(model)`` puts weights into a repository, and into the manifest as published there, but leaves none on
+    this machine; returns "repository@commit"."""
+
+    def publish(model, name="wrn_16_2.cifar100"):
+        folder = stage(model, name).parent
+        hub.store.create("models", f"wrn-hub/{name}")
+        files = {path.name: hub.store.keep(path.read_bytes()) for path in folder.iterdir()}
+        published = f"wrn-hub/{name}@{hub.store.commit('models', f'wrn-hub/{name}', 'main', files)}"
+        shutil.rmtree(folder)
+        weights.MANIFEST[name]["published"] = published
+        register()
+        return published
+
+    return publish
+
+
+def test_published_weights_are_downloaded_once(publish, hub):
+    trained = random_net("wrn_16_2.cifar100")
+    publish(trained)
+    assert_same_logits(timm.create_model("wrn_16_2.cifar100", pretrained=True), trained, rtol=0, atol=0)
+    asked = len(hub.requests)
+    assert_same_logits(timm.create_model("wrn_16_2.cifar100", pretrained=True), trained, rtol=0, atol=0)
+    assert len(hub.requests) == asked
+    assert timm.create_model("wrn_16_2.cifar100", pretrained=True, num_classes=3).num_classes == 3
+
+
+def test_published_weights_go_where_timm_is_told_to_keep_them(publish, tmp_path):
+    publish(random_net("wrn_16_2.cifar100"))
+    timm.create_model("wrn_16_2.cifar100", pretrained=True, cache_dir=tmp_path / "mine")
+    assert list((tmp_path / "mine").rglob("model.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["wrn_16_2.cifar100", "hf-hub:{published}"])
+def test_a_damaged_download_never_becomes_a_model_and_does_not_stay(publish, hub, name):
+    trained = random_net("wrn_16_2.cifar100")
+    published = publish(trained)
+    name = name.format(published=published)
+    hub.faults.append(Fault("GET .*model.safetensors", kind="garble"))
+    with pytest.raises(WeightsError) as error:
+        timm.create_model(name, pretrained=True)
+    sums = re.findall(r"\b[0-9a-f]{64}\b", str(error.value).partition("damaged")[2])
+    assert published in str(error.value) and len(set(sums)) == 2
+    assert weights.MANIFEST["wrn_16_2.cifar100"]["sha256"] in sums
+    assert "removed from the cache; try again" in str(error.value)
+    assert_same_logits(timm.create_model(name, pretrained=True), trained, rtol=0, atol=0)
+
+
+def test_a_file_that_rots_in_the_cache_is_noticed(publish):
+    trained = random_net("wrn_16_2.cifar100")
+    publish(trained)
+    cached = Path(weights.download("wrn_16_2.cifar100")).resolve()
+    cached.write_bytes(bit_flipped(cached.read_bytes()))
+    with pytest.raises(WeightsError, match="removed from the cache"):
+        timm.create_model("wrn_16_2.cifar100", pretrained=True)
+    assert_same_logits(timm.create_model("wrn_16_2.cifar100", pretrained=True), trained, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("fault", [
+    Fault("HEAD", 404, times=100), Fault("GET", 503, times=100), Fault(".*", kind="drop", times=100),
+    Fault("GET .*model.safetensors", kind="truncate", times=100)], ids=lambda fault: f"{fault.kind}{fault.status}")
+def test_a_download_that_fails_says_what_to_do(publish, hub, fault):
+    published = publish(random_net("wrn_16_2.cifar100"))
+    hub.faults.append(replace(fault))
+    with pytest.raises(WeightsError, match="can't be had from") as error:
+        timm.create_model("wrn_16_2.cifar100", pretrained=True)
+    assert published in str(error.value) and "WRN_HUB_WEIGHTS" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_somebody_elses_repository_is_not_held_against_our_sums(publish, hub, tmp_path):
+    """Not even one that was fine-tuned from ours and still bears our tag."""
+    publish(random_net("wrn_16_2.cifar100"))
+    theirs = timm.create_model("wrn_16_2.cifar100", pretrained=True)
+    nn.init.normal_(theirs.head.fc.bias)
+    hub.store.create("models", "ada/tuned")
+    hub.store.commit("models", "ada/tuned", "main", {
+        path.name: hub.store.keep(path.read_bytes())
+        for path in save_model(theirs, tmp_path / "tuned", tag="cifar100").iterdir()})
+    assert_same_logits(timm.create_model("hf-hub:ada/tuned", pretrained=True), theirs, rtol=0, atol=0)
+    overlaid = timm.create_model(
+        "wrn_16_2.cifar100", pretrained=True, pretrained_cfg_overlay=dict(hf_hub_id="ada/tuned"))
+    assert_same_logits(overlaid, theirs, rtol=0, atol=0)
 
 
 # Writing a folder

@@ -6,11 +6,12 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 from .errors import Stopped, UserError, nearest
 
-__all__ = ["Parser", "add_options", "options_from", "run"]
+__all__ = ["Parser", "add_options", "add_push_option", "options_from", "push_from", "run"]
 
 T = TypeVar("T")
 
@@ -63,6 +64,32 @@ def add_options(parser: argparse.ArgumentParser, cls: type, defaults: dict[str, 
 def options_from(cls: type[T], parsed: argparse.Namespace) -> T:
     """The dataclass from the arguments that :func:`add_options` added."""
     return cls(**{item.name: getattr(parsed, item.name) for item in fields(cls)})  # type: ignore[arg-type]
+
+
+def add_push_option(parser: argparse.ArgumentParser) -> None:
+    """``--push-to-hub``, for what isn't a setting of the training itself."""
+    parser.add_argument(
+        "--push-to-hub", metavar="ORG/NAME",
+        help="publish the model with a card there afterwards; the token is HF_TOKEN's or that of hf auth login")
+
+
+def push_from(parsed: argparse.Namespace) -> Callable[[Path], None]:
+    """What to do with the folder of a finished training. Whether it will be possible is found now, not after it.
+
+    Raises:
+        UserError: there is no token that may write there.
+    """
+    if not parsed.push_to_hub:
+        return lambda folder: None
+    from .hub.push import check_push, push
+
+    check_push(parsed.push_to_hub)
+
+    def publish(folder: Path) -> None:
+        if is_main_process():
+            print(f"published: {push(folder, parsed.push_to_hub)}")
+
+    return publish
 
 
 def is_main_process() -> bool:

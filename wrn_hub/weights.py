@@ -8,8 +8,8 @@ repository or null. Weights are looked for, in this order, in
 2. ``model_cards/`` of a source checkout,
 3. this package (``pretrained/``), where a wheel carries the small ones,
 
-each as ``<folder>/<arch.tag>/model.safetensors``. Those that lie in none of them, but are published, are downloaded from
-that commit into the Hub's cache.
+each as ``<folder>/<arch.tag>/model.safetensors``. Those that lie in none of them, but are published, are downloaded
+from that commit into the Hub's cache.
 """
 import hashlib
 import json

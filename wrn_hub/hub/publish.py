@@ -115,8 +115,8 @@ def plan(api: HfApi, checkout: Path, names: Sequence[str] = (), organisation: st
         tagged = difference.tags.get(tag)
         if tagged and (tagged != difference.parent or not difference.empty):
             raise UserError(
-                f"{difference.repo_id} has {tag} at {tagged[:12]} already, and something has changed since: a published "
-                "version stays as it is; raise __version__ in wrn_hub/__init__.py")
+                f"{difference.repo_id} has {tag} at {tagged[:12]} already, and something has changed since: a "
+                "published version stays as it is; raise __version__ in wrn_hub/__init__.py")
         plans.append(Publication(
             folder.name, folder, difference, tag, tagged is not None, difference.repo_id in listed,
             manifest[folder.name]["published"]))

@@ -5,6 +5,7 @@ The organisation's token, its endpoint and the cache are the client's: HF_TOKEN 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from json import JSONDecodeError
 from pathlib import Path
 
 import timm
@@ -70,11 +71,13 @@ def _reason(error: BaseException) -> str:
     if response is not None:
         happened, advice = _ANSWERS.get(
             response.status_code,
-            (f"the server answers {response.status_code}", "run it again later: what is there already stays"))
+            ("the server is in trouble", "run it again later: what is done is not done twice"))
         happened = f"{happened} ({response.status_code}{': ' + said if said else ''})"
     elif isinstance(error, HTTPError):
         happened = f"the connection broke off ({type(error).__name__})"
         advice = "check the network and HF_ENDPOINT, and run it again"
+    elif isinstance(error, JSONDecodeError):
+        happened, advice = "the answer is not one of the Hub's", "check HF_ENDPOINT, and run it again"
     else:
         happened, advice = f"{type(error).__name__}: {error}", "run it again"
     happened = " ".join(happened.split())[:300]
@@ -245,7 +248,7 @@ def verify(api: HfApi, repo_id: str, commit: str, wanted: Mapping[str, File], fo
         if received != file.sha256:
             raise UserError(
                 f"{repo_id}/{path} at {commit} is not what was sent: its sha256 is {received}, that of {file.content} "
-                f"is {file.sha256}; don't use this commit: delete the file there, and publish again")
+                f"is {file.sha256}; run it again, and if this comes again, delete the file there first")
     with plainly(repo_id):
         ours = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
         theirs = timm.create_model(f"hf-hub:{repo_id}@{commit}", pretrained=True, cache_dir=cache).eval()

@@ -30,6 +30,16 @@ def shareable_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: shared(value) for key, value in settings.items() if key not in _PRIVATE}
 
 
+def _hub_dataset(settings: dict[str, Any]) -> str | None:
+    """Hub id of the dataset; None for a folder and the sample."""
+    dataset = settings["dataset"]
+    for name, facts in DATASETS.items():
+        if dataset in (name, facts.hub_id):
+            return facts.hub_id
+    through_hub = dataset.count("/") == 1 and not settings["data_dir"]
+    return dataset if through_hub and shareable_settings(settings)["dataset"] == dataset else None
+
+
 def _base_model(settings: dict[str, Any]) -> str | None:
     """Hub id of the weights that the training started from, as far as they are on the Hub."""
     model = settings["model"]
@@ -72,9 +82,7 @@ def user_card(run: Path, repo_id: str) -> str:
     accuracy = float(last["held_out_accuracy" if held_out else "test_accuracy"])
     shown = shareable_settings(settings)
     dataset, arch, cfg = shown["dataset"], config["architecture"], config["pretrained_cfg"]
-    on_hub = DATASETS[dataset].hub_id if dataset in DATASETS else dataset if settings["dataset"].count("/") == 1 else None
-    on_hub = on_hub if dataset == settings["dataset"] else None  # a folder isn't on the Hub
-    base = _base_model(settings)
+    on_hub, base = _hub_dataset(settings), _base_model(settings)
     ours = arch in [*timm.list_models(module="wide_resnet"), *timm.list_models(module="wide_resnet_in1k")]
     classes = config.get("label_names") or cfg.get("label_names") or []
     name = repo_id.partition("/")[2]
@@ -117,7 +125,7 @@ def user_card(run: Path, repo_id: str) -> str:
         "",
         "## Training",
         "",
-        f"{settings['epochs']} epochs with [wrn_hub](https://arxiv.org/abs/1605.07146) {settings['versions']['wrn_hub']} "
+        f"{settings['epochs']} epochs with wrn_hub {settings['versions']['wrn_hub']} "
         f"on {settings['hardware']}; every setting is in args.json, every epoch in metrics.csv.",
         "",
         "```bash",
