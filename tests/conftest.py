@@ -1,9 +1,16 @@
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 from hub_server import ACCOUNT, TOKEN, WritableHub, served
 from huggingface_hub import close_session, constants
 
 # of timm's own tests, which tests/test_timm_suite.py runs
 MARKERS = ["base", "forward", "backward", "cfg", "cfg_nonstd", "torchscript", "features", "fxforward", "fxbackward"]
+
+ROOT = Path(__file__).resolve().parent.parent
+NAME = "wrn_16_2.cifar10"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,3 +33,14 @@ def hub(tmp_path_factory, monkeypatch):
         monkeypatch.setattr("time.sleep", hub.slept.append)
         yield hub
         close_session()
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """A source checkout with one staged model, which isn't published."""
+    (tmp_path / "checkout" / "wrn_hub").mkdir(parents=True)
+    manifest = json.loads((ROOT / "wrn_hub" / "weights.json").read_text())
+    (tmp_path / "checkout" / "wrn_hub" / "weights.json").write_text(
+        json.dumps({NAME: {**manifest[NAME], "published": None}}))
+    shutil.copytree(ROOT / "model_cards" / NAME, tmp_path / "checkout" / "model_cards" / NAME)
+    return tmp_path / "checkout"

@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -366,3 +366,12 @@ class WritableHub:
             return error(409, "it is in the collection already")
         found["items"].append({"_id": f"{len(found['items']):024x}", "position": len(found["items"]), **item})
         return JSONResponse(found)
+
+
+if __name__ == "__main__":
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder, served(WritableHub(Path(folder), {TOKEN: ACCOUNT})) as address:
+        print(f"a Hub that forgets everything on Ctrl-C:\nexport HF_ENDPOINT={address} HF_TOKEN={TOKEN}", flush=True)
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()

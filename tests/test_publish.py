@@ -1,7 +1,6 @@
 """Publishing: a test Hub, the real clients, and everything that goes wrong between them."""
 import json
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,23 +11,9 @@ from huggingface_hub import HfApi, constants
 import wrn_hub
 from wrn_hub.errors import UserError
 from wrn_hub.hub.publish import COLLECTION, plan, publish
+from wrn_hub.hub.repository import plain_transfers
 
-ROOT = Path(__file__).resolve().parent.parent
 NAME = "wrn_16_2.cifar10"
-
-
-@pytest.fixture
-def checkout(tmp_path) -> Path:
-    """A source checkout with one staged model, which isn't published."""
-    (tmp_path / "checkout" / "wrn_hub").mkdir(parents=True)
-    manifest = json.loads((ROOT / "wrn_hub" / "weights.json").read_text())
-    (tmp_path / "checkout" / "wrn_hub" / "weights.json").write_text(
-        json.dumps({NAME: {**manifest[NAME], "published": None}}))
-    shutil.copytree(ROOT / "model_cards" / NAME, tmp_path / "checkout" / "model_cards" / NAME)
-    return tmp_path / "checkout"
-
-
-
 REPOSITORY = f"wrn-hub/{NAME}"
 
 
@@ -180,6 +165,16 @@ def test_a_fine_grained_token_for_the_organisation_reaches(hub, checkout, monkey
         {"entity": {"type": "org", "name": "wrn-hub"}, "permissions": ["repo.content.read", "repo.write"]}]}}}}
     monkeypatch.setenv("HF_TOKEN", "hf_fine")
     assert run(checkout)
+
+
+@pytest.mark.parametrize("endpoint, user, disabled", [
+    ("https://huggingface.co", False, False), ("https://huggingface.co", True, True), ("http://127.0.0.1", False, True)])
+def test_large_files_go_through_xet_at_the_hub_and_nowhere_else(monkeypatch, endpoint, user, disabled):
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", user)
+    with plain_transfers():
+        assert constants.HF_HUB_DISABLE_XET == disabled
+    assert constants.HF_HUB_DISABLE_XET == user
 
 
 # What goes wrong on the way

@@ -18,6 +18,7 @@ from torch import nn
 
 from wrn_hub import weights
 from wrn_hub.facts import DATASETS
+from wrn_hub.models.build import ModelSource
 from wrn_hub.models.export import save_model
 from wrn_hub.weights import WeightsError, file_sha256, local_file, verified_cfg
 
@@ -227,6 +228,8 @@ def test_published_weights_are_downloaded_once(publish, hub):
     assert_same_logits(timm.create_model("wrn_16_2.cifar100", pretrained=True), trained, rtol=0, atol=0)
     assert len(hub.requests) == asked
     assert timm.create_model("wrn_16_2.cifar100", pretrained=True, num_classes=3).num_classes == 3
+    file = ModelSource.parse("wrn_16_2.cifar100").weights_file  # what a measurement is recorded with
+    assert file_sha256(file) == weights.MANIFEST["wrn_16_2.cifar100"]["sha256"]
 
 
 def test_published_weights_go_where_timm_is_told_to_keep_them(publish, tmp_path):

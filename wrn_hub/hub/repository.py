@@ -1,6 +1,6 @@
 """One repository on the Hub against the files that it is to hold: what differs, one commit, what was received.
 
-The organisation's token, its endpoint and the cache are the client's: HF_TOKEN or ``hf auth login``, HF_ENDPOINT.
+Token and server are the client's own: HF_TOKEN or ``hf auth login``, and HF_ENDPOINT.
 """
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -10,14 +10,7 @@ from pathlib import Path
 
 import timm
 import torch
-from huggingface_hub import (
-    CommitOperationAdd,
-    CommitOperationDelete,
-    HfApi,
-    RepoFile,
-    constants,
-    get_token,
-)
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoFile, constants, get_token
 from huggingface_hub.errors import (
     HFValidationError,
     HTTPError,
@@ -32,7 +25,7 @@ from ..errors import UserError
 from ..weights import file_sha256
 from .store import File
 
-__all__ = ["Difference", "check_access", "commit", "compare", "plainly", "verify"]
+__all__ = ["Difference", "check_access", "commit", "compare", "plain_transfers", "plainly", "verify"]
 
 _HUB = "https://huggingface.co"
 _LOG_IN = f"make a token that may write at {_HUB}/settings/tokens, then hf auth login, or set HF_TOKEN"
@@ -86,7 +79,7 @@ def _reason(error: BaseException) -> str:
 
 
 @contextmanager
-def _plain_transfers() -> Iterator[None]:
+def plain_transfers() -> Iterator[None]:
     """Large files go through Xet where the Hub itself is asked; other servers lack it, and the client, which has no
     way back to LFS by itself, would fail there."""
     before = constants.HF_HUB_DISABLE_XET
@@ -210,7 +203,7 @@ def commit(api: HfApi, difference: Difference, message: str) -> str:
         assert difference.parent
         return difference.parent
     repo_id, parent = difference.repo_id, difference.parent
-    with plainly(repo_id), _plain_transfers():
+    with plainly(repo_id), plain_transfers():
         if parent is None:
             api.create_repo(repo_id)
             parent = api.model_info(repo_id).sha

@@ -10,6 +10,7 @@ from timm.models._hub import load_model_config_from_path
 from torch import nn
 
 from ..errors import UserError, nearest
+from ..weights import download, published_id
 
 __all__ = ["ModelSource", "class_names"]
 
@@ -85,6 +86,9 @@ class ModelSource:
         """The file that the weights come from, where it lies on this machine."""
         if self.name.startswith("local-dir:"):
             return Path(self.name.removeprefix("local-dir:")) / "model.safetensors"
+        published = f"{self.cfg.get('architecture')}.{self.cfg.get('tag')}"
+        if not self.cfg.get("file") and published_id(published):
+            return Path(download(published))  # in the cache, once the model was created
         return Path(self.cfg["file"]) if self.cfg.get("file") else None
 
 

@@ -1,0 +1,189 @@
+"""--push-to-hub: a training of one's own on the test Hub, with a card."""
+import json
+import re
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import yaml
+from hub_server import TOKEN, Fault
+
+from wrn_hub.errors import UserError
+from wrn_hub.hub.push import check_push, push
+from wrn_hub.models.build import class_names
+from wrn_hub.reporting.user_card import user_card
+from wrn_hub.training.options import TrainOptions
+from wrn_hub.training.trainer import train
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+QUICK = ["--image-size", "8", "--crop-padding", "1", "--epochs", "1", "--batch-size", "1000", "--precision", "fp32"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """The folder of a training of wrn_10_2 on the sample, measured on images held out."""
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    train(TrainOptions(
+        model="wrn_10_2", dataset="sample", image_size=8, crop_padding=1, epochs=1, batch_size=1000, held_out=100,
+        output=str(folder), precision="fp32"))
+    return folder
+
+
+@pytest.fixture
+def run(trained, tmp_path) -> Path:
+    """A copy of it that a test may change."""
+    return Path(shutil.copytree(trained, tmp_path / "runs" / "mine"))
+
+
+def change(run: Path, **settings) -> None:
+    file = run / "args.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+
+
+def metadata(card: str) -> dict:
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def script(monkeypatch, name: str, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+    try:
+        runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_a_training_is_published_and_loads_from_there(hub, run):
+    published = push(run, "ada/mine")
+    files = hub.store.revision("models", "ada/mine").files
+    assert published == f"ada/mine@{hub.store.revision('models', 'ada/mine').commit}"
+    assert files.keys() == {
+        ".gitattributes", "README.md", "args.json", "config.json", "metrics.csv", "model.safetensors"}
+    theirs = timm.create_model("hf-hub:ada/mine", pretrained=True).eval()
+    mine = timm.create_model(f"local-dir:{run / 'model'}", pretrained=True).eval()
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(theirs(images), mine(images))
+    assert class_names(theirs)[:2] == ["aquatic_mammals", "fish"]
+    sent = len(hub.writes)
+    assert push(run, "ada/mine") == published and len(hub.writes) == sent  # a second time sends nothing
+
+
+def test_what_else_the_repository_holds_stays(hub, run):
+    hub.store.create("models", "ada/mine")
+    hub.store.commit("models", "ada/mine", "main", {"notes.txt": hub.store.keep(b"my notes")})
+    push(run, "ada/mine")
+    assert "notes.txt" in hub.store.revision("models", "ada/mine").files
+
+
+def test_the_card_says_what_was_measured_and_how(run):
+    card = user_card(run, "ada/mine")
+    rows = (run / "metrics.csv").read_text().splitlines()
+    accuracy = float(dict(zip(rows[0].split(","), rows[-1].split(","), strict=True))["held_out_accuracy"])
+    assert f"{100 * accuracy:.2f} % top-1 accuracy on 100 images held out of the training split" in card
+    assert "`wrn_10_2` trained from scratch on the dataset `sample`" in card
+    assert "import wrn_hub" in card and 'timm.create_model("hf-hub:ada/mine", pretrained=True)' in card
+    assert "0 aquatic_mammals, 1 fish" in card
+    assert ("accelerate launch scripts/train.py --model wrn_10_2 --dataset sample --held-out 100 --epochs 1 "
+            "--batch-size 1000 --crop-padding 1 --precision fp32") in card
+    assert not re.search(r"None|nan|TODO|More Information Needed", card)
+    found = metadata(card)
+    assert (found["library_name"], found["pipeline_tag"]) == ("timm", "image-classification")
+    assert {"timm", "image-classification", "wide-resnet"} <= set(found["tags"])
+    assert "base_model" not in found and "datasets" not in found and "license" not in found
+    (result,) = found["model-index"][0]["results"]
+    assert result["metrics"][0]["value"] == round(100 * accuracy, 2) and result["dataset"]["split"] == "train"
+
+
+@pytest.mark.parametrize("settings, base, start", [
+    (dict(model="hf-hub:someone/net@0123", pretrained=False), "someone/net", "fine-tuned from [someone/net]"),
+    (dict(model="resnet18.a1_in1k", pretrained=True), "timm/resnet18.a1_in1k", "from [timm/resnet18.a1_in1k]"),
+    (dict(model="wrn_50_2.tv_in1k", pretrained=True), "timm/wide_resnet50_2.tv_in1k", "fine-tuned from"),
+    (dict(model="wrn_16_2", pretrained=True), None, "fine-tuned from `wrn_16_2`"),  # isn't published
+    (dict(model="local-dir:/home/ada/nets/first", pretrained=False), None, "fine-tuned from `first`"),
+    (dict(model="resnet18", pretrained=False), None, "trained from scratch"),
+])
+def test_the_card_names_what_it_was_fine_tuned_from(run, settings, base, start):
+    change(run, **settings)
+    card = user_card(run, "ada/mine")
+    assert metadata(card).get("base_model") == base and start in card
+
+
+@pytest.mark.parametrize("settings, datasets", [
+    (dict(dataset="cifar10", data_dir="/home/ada/data"), ["uoft-cs/cifar10"]),
+    (dict(dataset="uoft-cs/cifar100"), ["uoft-cs/cifar100"]),
+    (dict(dataset="someone/pets"), ["someone/pets"]),
+    (dict(dataset="/home/ada/pets"), None),
+    (dict(dataset="../ada/pets"), None),
+    (dict(dataset="ada/pets", data_dir="/home"), None),
+])
+def test_the_card_names_a_dataset_of_the_hub_and_no_place_on_the_machine(hub, run, settings, datasets):
+    change(run, **settings)
+    card = user_card(run, "ada/mine")
+    assert metadata(card).get("datasets") == datasets
+    push(run, "ada/mine")
+    for file in hub.store.revision("models", "ada/mine").files.values():
+        content = file.content.read_bytes()
+        assert b"/home" not in content and str(run.parent).encode() not in content
+
+
+def test_an_architecture_that_timm_knows_needs_no_import(run):
+    config = json.loads((run / "model" / "config.json").read_text())
+    (run / "model" / "config.json").write_text(json.dumps({**config, "architecture": "resnet18"}))
+    card = user_card(run, "ada/mine")
+    assert "import wrn_hub" not in card and "wide-resnet" not in metadata(card)["tags"]
+
+
+def test_a_training_that_is_not_finished_is_not_published(hub, run):
+    shutil.rmtree(run / "model")
+    with pytest.raises(UserError, match=r"holds no finished training.*--resume"):
+        push(run, "ada/mine")
+    assert not hub.writes
+
+
+@pytest.mark.parametrize("repo_id, says", [
+    ("mine", "'mine': name the organisation or user too, for example ada/mine"),
+    ("a/b/c", "'a/b/c' is no name of a repository"),
+    ("ada/my net", "is no name of a repository"),
+    ("grace/mine", "your token may not write to grace; it may to ada, wrn-hub"),
+])
+def test_a_destination_that_will_not_do_is_found_at_once(hub, repo_id, says):
+    with pytest.raises(UserError, match=re.escape(says)):
+        check_push(repo_id)
+    assert not hub.writes
+
+
+def test_what_was_trained_is_kept_when_publishing_fails(hub, run):
+    hub.faults.append(Fault("POST .*/commit/", 503))
+    with pytest.raises(UserError, match=r"in trouble \(503.*The model is whole in .*--output .*mine --resume"):
+        push(run, "ada/mine")
+    assert push(run, "ada/mine")
+
+
+def test_the_script_looks_at_the_token_before_it_trains(hub, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    assert script(monkeypatch, "train", "--dataset", "sample", "--output", "run", "--push-to-hub", "ada/mine") == 2
+    output = capsys.readouterr()
+    assert "the token is not valid (401" in output.err and "hf_wrong" not in output.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_scripts_train_and_publish_and_publish_what_is_trained(hub, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["--model", "wrn_10_2", "--dataset", "sample", *QUICK, "--output", "run", "--push-to-hub", "ada/mine"]
+    hub.faults.append(Fault("POST .*/commit/", 500))
+    assert script(monkeypatch, "train", *command) == 2
+    assert script(monkeypatch, "train", *command, "--resume") == 0
+    first = hub.store.revision("models", "ada/mine").commit
+    assert script(monkeypatch, "finetune", "--model", "hf-hub:ada/mine", *QUICK, "--output", "tuned",
+                  "--push-to-hub", "ada/tuned") == 0
+    output = capsys.readouterr()
+    assert f"published: ada/mine@{first}" in output.out and "published: ada/tuned@" in output.out
+    card = hub.store.revision("models", "ada/tuned").files["README.md"].content.read_text()
+    assert metadata(card)["base_model"] == "ada/mine" and "on the test split" in card
+    assert TOKEN not in output.out + output.err
+    assert not any(TOKEN.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
