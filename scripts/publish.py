@@ -27,7 +27,7 @@ def main() -> None:
     api, checkout = HfApi(), Path(__file__).resolve().parent.parent
     plans = plan(api, checkout, args.names, args.org or ORGANISATION)
     for one in plans:
-        print(f"{one.difference.repo_id}: " + ("nothing to do" if one.empty else ""))
+        print(f"{one.difference.repo_id}:{' nothing to do' if one.empty else ''}")
         for line in one.lines():
             print(f"  {line}")
     if not args.yes:

@@ -13,6 +13,7 @@ from wrn_hub.errors import UserError
 from wrn_hub.hub.publish import COLLECTION, plan, publish
 from wrn_hub.hub.repository import plain_transfers
 
+README = Path(__file__).resolve().parent.parent / "README.md"
 NAME = "wrn_16_2.cifar10"
 REPOSITORY = f"wrn-hub/{NAME}"
 
@@ -55,6 +56,12 @@ def test_a_dry_run_shows_every_change_and_makes_none(hub, old, checkout):
             f'list it in the collection "{COLLECTION}"', "record the commit in wrn_hub/weights.json"} <= changes
     assert not any(".gitattributes" in line for line in changes)
     assert contents(hub) == old and recorded(checkout) is None and not hub.writes
+
+
+def test_the_readme_shows_what_a_dry_run_prints(hub, checkout):
+    (one,) = plan(HfApi(), checkout)
+    shown = re.search(rf"\$ python scripts/publish.py {NAME}\n(.*?)```", README.read_text(), re.DOTALL)[1]
+    assert set(shown.splitlines()) - {"  ...", "..."} <= {f"{REPOSITORY}:", *(f"  {line}" for line in one.lines())}
 
 
 def test_a_repository_is_what_is_staged_byte_for_byte(hub, checkout):
@@ -167,14 +174,13 @@ def test_a_fine_grained_token_for_the_organisation_reaches(hub, checkout, monkey
     assert run(checkout)
 
 
-@pytest.mark.parametrize("endpoint, user, disabled", [
-    ("https://huggingface.co", False, False), ("https://huggingface.co", True, True), ("http://127.0.0.1", False, True)])
-def test_large_files_go_through_xet_at_the_hub_and_nowhere_else(monkeypatch, endpoint, user, disabled):
+@pytest.mark.parametrize("endpoint, xet", [("https://huggingface.co", True), ("http://127.0.0.1:8000", False)])
+def test_large_files_go_through_xet_at_the_hub_and_nowhere_else(monkeypatch, endpoint, xet):
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", user)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
     with plain_transfers():
-        assert constants.HF_HUB_DISABLE_XET == disabled
-    assert constants.HF_HUB_DISABLE_XET == user
+        assert constants.HF_HUB_DISABLE_XET is not xet
+    assert not constants.HF_HUB_DISABLE_XET
 
 
 # What goes wrong on the way

@@ -106,7 +106,7 @@ def check_access(api: HfApi, repo_id: str) -> None:
     if not name:
         raise UserError(f"{repo_id!r}: name the organisation or user too, for example {account['name']}/{repo_id}")
     roles = {account["name"]: "admin", **{org["name"]: org.get("roleInOrg") for org in account.get("orgs", [])}}
-    if roles.get(namespace, "read" if namespace in roles else None) in (None, "read"):
+    if roles.get(namespace, "read") == "read":
         may = ", ".join(known for known, role in roles.items() if role != "read")
         raise UserError(
             f"{repo_id}: your token may not write to {namespace}; it may to {may}: ask for access, or name one of them")
@@ -207,7 +207,7 @@ def commit(api: HfApi, difference: Difference, message: str) -> str:
         if parent is None:
             api.create_repo(repo_id)
             parent = api.model_info(repo_id).sha
-        operations = [
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
             *(CommitOperationAdd(path, str(difference.wanted[path].content))
               for path in (*difference.added, *difference.changed)),
             *(CommitOperationDelete(path) for path in difference.deleted)]

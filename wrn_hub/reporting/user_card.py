@@ -114,6 +114,7 @@ def user_card(run: Path, repo_id: str) -> str:
         "transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=model))",
         "```",
         "",
+        *(["wrn_hub is installed from a clone with `pip install .`", ""] if ours else []),
         "## Classes",
         "",
         ", ".join(f"{i} {c}" for i, c in enumerate(classes)) + "." if classes else f"{config['num_classes']}, unnamed.",
@@ -125,7 +126,7 @@ def user_card(run: Path, repo_id: str) -> str:
         "",
         "## Training",
         "",
-        f"{settings['epochs']} epochs with wrn_hub {settings['versions']['wrn_hub']} "
+        f"{settings['epochs']} epoch{'s' * (settings['epochs'] > 1)} with wrn_hub {settings['versions']['wrn_hub']} "
         f"on {settings['hardware']}; every setting is in args.json, every epoch in metrics.csv.",
         "",
         "```bash",
