@@ -21,7 +21,7 @@ def main() -> None:
     add_push_option(parser)
     parsed = parser.parse_args()
     options, push = options_from(TrainOptions, parsed), push_from(parsed)
-    result = train(options)
+    result = train(options, recipe)
     print(result.summary())
     push(result.folder)
 

@@ -36,8 +36,11 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def _integers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(",") if part)
+def _numbers(kind: type) -> Callable[[str], tuple]:
+    def numbers(text: str) -> tuple:
+        return tuple(kind(part) for part in text.split(",") if part)
+
+    return numbers
 
 
 def add_options(parser: argparse.ArgumentParser, cls: type, defaults: dict[str, Any] | None = None) -> None:
@@ -54,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser, cls: type, defaults: dict[str, 
         if bool in kinds:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
         elif isinstance(item.default, tuple):
-            parser.add_argument(flag, type=_integers, default=default, metavar="N,N", help=text)
+            parser.add_argument(flag, type=_numbers(kinds[0]), default=default, metavar="N,N", help=text)
         else:
             parser.add_argument(
                 flag, type=kinds[0], default=default, help=text, choices=item.metadata["choices"],

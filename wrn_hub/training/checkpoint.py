@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["load_newest", "save"]
+__all__ = ["load_newest", "newest", "save"]
 
 _log = logging.getLogger(__name__)
 KEEP = 2
@@ -22,12 +22,19 @@ def _all(folder: Path) -> list[Path]:
     return sorted(folder.glob("epoch-*.pt"), key=lambda path: path.name.split("-")[1], reverse=True)
 
 
+def newest(folder: Path) -> Path | None:
+    """The newest checkpoint, unread."""
+    return next(iter(_all(folder)), None)
+
+
 def save(folder: Path, epoch: int, state: dict[str, Any], step: int = 0) -> Path:
     """Write the state after ``epoch`` whole epochs and ``step`` steps, then drop all but the last two checkpoints."""
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getbuffer()
+    for half_written in folder.glob(".epoch-*"):  # by a process that was killed
+        half_written.unlink()
     path = folder / f"epoch-{epoch:05d}.{step:06d}-{hashlib.sha256(content).hexdigest()[:16]}.pt"
     beside = folder / f".{path.name}.{os.getpid()}"
     try:

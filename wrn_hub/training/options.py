@@ -4,7 +4,7 @@ from typing import Any
 
 from ..errors import UserError
 
-__all__ = ["TrainOptions"]
+__all__ = ["TrainOptions", "check_resumed"]
 
 
 def option(default: Any, help: str, choices: tuple | None = None) -> Any:
@@ -32,6 +32,8 @@ class TrainOptions:
     data_dir: str | None = option(None, "folder that holds the dataset; without it, the Hub's cache or the Hub")
     held_out: int = option(0, "images of the training split to measure on instead of the test split, for tuning")
     image_size: int | None = option(None, "side in pixels that images are brought to; the model's own by default")
+    mean: tuple[float, ...] = option((), "subtracted per channel, in units of 255; the dataset's or model's by default")
+    std: tuple[float, ...] = option((), "divided by then, in the same units, e.g. --mean 0,0,0 --std 1,1,1 for x / 255")
     progressive_sizes: tuple[int, ...] = option(
         (), "sides in pixels, each for an equal share of the epochs, e.g. 16,24,32: earlier epochs cost less")
 
@@ -63,7 +65,14 @@ class TrainOptions:
     cutout: int = option(0, "side in pixels of a blanked square; 0: none")
     augment: str = option(
         "none", "trivial: TrivialAugment, an operation of a strength for each image", ("none", "trivial"))
+    mixup: float = option(0.0, "mixup: parameter of the Beta distribution of the ratio; 0: none")
+    cutmix: float = option(0.0, "CutMix, the same; with both, each batch takes one of them")
     label_smoothing: float = option(0.1, "label smoothing")
+    sam_rho: float = option(0.0, "SAM, a second pass at so many units uphill, e.g. 0.05: twice the time; 0: none")
+    asam_rho: float = option(0.0, "adaptive SAM, e.g. 0.5; 0: none")
+    teacher: str | None = option(None, "model to learn from too, named as --model is; it has to have weights")
+    distill_weight: float = option(0.9, "share of the teacher in the loss")
+    distill_temperature: float = option(4.0, "by what the logits are divided before they are compared")
 
     # on which machine
     precision: str = option(
@@ -77,6 +86,10 @@ class TrainOptions:
     seed: int = option(0, "seed of the weights, the order and the augmentation")
     eval_every: int = option(1, "epochs between two measurements; the last epoch is always measured")
     output: str | None = option(None, "folder of the run; by default the next free runs/MODEL.DATASET.NUMBER")
+    checkpoint_minutes: float = option(
+        5.0, "save after the first step or epoch so many minutes after the last checkpoint; 0: after each step")
+    report_to: str = option(
+        "auto", "some of tensorboard,wandb,trackio, or none; auto: tensorboard where it is installed")
     resume: bool = option(False, "go on from the newest checkpoint in the output folder")
 
     def __post_init__(self) -> None:
@@ -86,6 +99,8 @@ class TrainOptions:
             "held_out": (0, None), "cutout": (0, None), "crop_padding": (0, None), "image_size": (1, None),
             "lr": (0, None), "weight_decay": (0, None), "momentum": (0, 1), "warmup": (0, 1), "clip_grad": (0, None),
             "decay_factor": (0, 1), "ema_decay": (0, 1), "label_smoothing": (0, 1), "layer_decay": (0, 1),
+            "mixup": (0, None), "cutmix": (0, None), "sam_rho": (0, None), "asam_rho": (0, None),
+            "distill_weight": (0, 1), "checkpoint_minutes": (0, None),
             "drop_rate": (0, 1), "block_drop_rate": (0, 1), "drop_path_rate": (0, 1),
         }
         for name, (low, high) in allowed.items():
@@ -95,9 +110,40 @@ class TrainOptions:
                 raise UserError(f"{name} = {value}: allowed is {low}{top}")
         if (self.schedule == "step") != bool(self.decay_at):
             raise UserError("decay_at and the step schedule need each other: --schedule step --decay-at 60,120,160")
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if value and (len(value) != 3 or (name == "std" and min(value) <= 0)):
+                raise UserError(f"{name} = {value}: allowed are three numbers{', above 0' if name == 'std' else ''}")
+        if self.distill_temperature <= 0:
+            raise UserError(f"distill_temperature = {self.distill_temperature}: allowed is more than 0")
+        if self.sam_rho and self.asam_rho:
+            raise UserError("sam_rho and asam_rho exclude each other: choose one")
+        if (self.sam_rho or self.asam_rho) and self.accumulate > 1:
+            raise UserError(f"accumulate = {self.accumulate}: SAM takes one batch an update; use --batch-size instead")
         if self.resume and not self.output:
             raise UserError("resume needs to know which run: add --output with its folder")
         for item in fields(self):
             choices = item.metadata["choices"]
             if choices and getattr(self, item.name) not in choices:
                 raise UserError(f"{item.name} = {getattr(self, item.name)!r}: allowed are {', '.join(choices)}")
+
+
+# what may be another when a run goes on: none of it changes the weights
+_PLACES_AND_PACE = ("data_dir", "output", "resume", "threads", "eval_every", "checkpoint_minutes", "report_to")
+
+
+def check_resumed(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to go on with other settings than the run had.
+
+    Args:
+        before: The settings in the run's args.json.
+        now: Those of this start, resolved in the same way.
+
+    Raises:
+        UserError: they differ; names the settings and both values.
+    """
+    other = [
+        f"{item.name} = {now[item.name]} (was {before[item.name]})" for item in fields(TrainOptions)
+        if item.name in before and item.name not in _PLACES_AND_PACE and now[item.name] != before[item.name]]
+    if other:
+        raise UserError(f"resume with other settings than the run's: {', '.join(other)}; give the same or a new output")

@@ -1,19 +1,20 @@
 """The trainer: one flat function, run by Accelerate on one process or many."""
 import csv
+import io
 import json
 import logging
 import math
-import signal
-import threading
 import time
+import uuid
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
-from accelerate.utils import set_seed
+from accelerate import DistributedDataParallelKwargs, PartialState
+from accelerate.utils import gather_object, set_seed
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
@@ -30,7 +31,13 @@ from ..inference import dataset_logits
 from ..models.build import ModelSource
 from ..models.export import save_model
 from . import checkpoint
-from .options import TrainOptions
+from .distill import Teacher, distillation
+from .interrupt import STOP, Interrupt
+from .memory import out_of_memory
+from .mixing import mix
+from .options import TrainOptions, check_resumed
+from .sam import uphill
+from .trackers import make_trackers
 
 __all__ = ["TrainResult", "schedule", "train"]
 
@@ -70,32 +77,6 @@ def fast_precision(device: torch.device) -> str:
     return "fp32"
 
 
-class _StopSignal:
-    """Turns SIGTERM into a wish that the loop asks for, between two steps or two epochs."""
-
-    def __enter__(self) -> "_StopSignal":
-        self.seen, self.before = False, None
-        if threading.current_thread() is threading.main_thread():  # no other may handle signals
-            self.before = signal.signal(signal.SIGTERM, self._note)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        if self.before is not None:
-            signal.signal(signal.SIGTERM, self.before)
-
-    def _note(self, *_: Any) -> None:
-        self.seen = True
-
-    def after_step(self, accelerator: Accelerator) -> bool:
-        """Whether to stop within an epoch. Several processes go on to its end: their BatchNorm statistics differ
-        until they are averaged there, and no step waits to ask the others."""
-        return self.seen and accelerator.num_processes == 1
-
-    def after_epoch(self, accelerator: Accelerator) -> bool:
-        """Whether to stop here, the same answer on every process."""
-        return bool(accelerator.reduce(torch.tensor(float(self.seen), device=accelerator.device), "sum"))
-
-
 def _next_free(options: TrainOptions) -> Path:
     model, dataset = (Path(text.split(":")[-1]).name for text in (options.model, options.dataset))
     number = 1
@@ -104,13 +85,18 @@ def _next_free(options: TrainOptions) -> Path:
     return folder
 
 
-def _build(source: ModelSource, options: TrainOptions, training: ImageDataset) -> nn.Module:
+def _build(source: ModelSource, options: TrainOptions, training: ImageDataset, size: int) -> nn.Module:
     model = source.create(
         options.pretrained, num_classes=len(training.classes), drop_rate=options.drop_rate,
         block_drop_rate=options.block_drop_rate, drop_path_rate=options.drop_path_rate)
+    cfg = dict(model.pretrained_cfg)
     if training.name in DATASETS and not options.pretrained and ":" not in source.name:
         facts = DATASETS[training.name]  # a new net is normalised by the statistics of what it is trained on
-        model.pretrained_cfg = {**model.pretrained_cfg, "mean": facts.mean, "std": facts.std}
+        cfg.update(mean=facts.mean, std=facts.std)
+    cfg.update(mean=options.mean or cfg["mean"], std=options.std or cfg["std"])
+    if size != source.size:
+        cfg.update(input_size=(3, size, size), test_input_size=None)
+    model.pretrained_cfg = cfg
     if options.freeze:
         model.requires_grad_(False)
         model.get_classifier().requires_grad_(True)
@@ -146,49 +132,64 @@ def schedule(optimizer: torch.optim.Optimizer, options: TrainOptions, updates: i
     return scheduler
 
 
-def train(options: TrainOptions) -> TrainResult:
+def train(options: TrainOptions, recipe: str | None = None) -> TrainResult:
     """Train a model as the options say; see :class:`TrainOptions`.
 
-    In the output folder stand afterwards ``args.json``, ``metrics.csv`` (a row an epoch), a tensorboard log where
-    tensorboard is installed, the last two checkpoints, and ``model/``, which
-    ``timm.create_model("local-dir:OUTPUT/model", pretrained=True)`` loads.
+    In the output folder stand afterwards ``args.json``, ``metrics.csv`` (a row an epoch), the log of a tracker, the
+    last two checkpoints, and ``model/``, which ``timm.create_model("local-dir:OUTPUT/model", pretrained=True)`` loads.
+
+    Args:
+        options: Everything that decides the result.
+        recipe: Name of the recipe that the options come from, for the record.
 
     Raises:
-        UserError: bad options or data, of which nothing has been written then; or a loss that became nan or inf.
-        Stopped: SIGTERM came; the state is saved after the step, or with several processes after the epoch.
+        UserError: bad options or data, of which nothing has been written then; a loss that became nan or inf; too
+            little memory.
+        Stopped: SIGTERM came; the state is saved.
     """
-    with _StopSignal() as stop:
-        return _train(options, stop)
+    with Interrupt(options.checkpoint_minutes) as interrupt:
+        return _train(options, recipe, interrupt)
 
 
-def _train(options: TrainOptions, stop: _StopSignal) -> TrainResult:
+def _train(options: TrainOptions, recipe: str | None, interrupt: Interrupt) -> TrainResult:
     started = time.perf_counter()
     use_cores(options.threads)
     precision = fast_precision(PartialState().device) if options.precision == "auto" else options.precision
-    accelerator = accelerator_for(
-        precision,
-        # every process keeps its own running statistics in an epoch; they are averaged at its end
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
-    set_seed(options.seed)
-
     folder = Path(options.output) if options.output else _next_free(options)
     if not options.resume and (folder / "metrics.csv").exists():
         raise UserError(f"output {folder} holds a run already: name another folder, or add --resume to go on with it")
-    state = checkpoint.load_newest(folder / "checkpoints", accelerator.device) if options.resume else None
+    state = checkpoint.load_newest(folder / "checkpoints", PartialState().device) if options.resume else None
+    run_id = state["run_id"] if state else uuid.uuid4().hex[:8]
+    accelerator = accelerator_for(
+        precision, log_with=make_trackers(options.report_to, folder, run_id) or None,
+        # every process keeps its own running statistics in an epoch; they are averaged at its end
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    set_seed(options.seed)
     if options.resume and not state and accelerator.is_main_process:
         _log.warning("%s holds no whole checkpoint; starting from the beginning", folder)
 
     source = ModelSource.parse(options.model)
     size = options.image_size or source.size
     training, test = _data(options, size)
-    model = _build(source, options, training)
+    classes = len(training.classes)
+    model = _build(source, options, training, size)
     cfg = model.pretrained_cfg
     flip = options.flip
     if flip == "auto":
         flip = "alternating" if training.name not in DATASETS or DATASETS[training.name].flip else "none"
+    settings = json.loads(json.dumps({
+        "recipe": recipe, **asdict(options), "flip": flip, "image_size": size, "mean": cfg["mean"], "std": cfg["std"],
+        "precision": precision, "processes": processes, "hardware": hardware(accelerator.device),
+        "versions": versions()}))
+    if state:
+        check_resumed(json.loads((folder / "args.json").read_text()), settings)
     loader = TrainLoader(
         training, options.batch_size, cfg["mean"], cfg["std"], accelerator.device, options.crop_padding, flip,
-        options.cutout, options.augment, options.seed, accelerator.process_index, accelerator.num_processes)
+        options.cutout, options.augment, options.seed, rank, processes)
+    share = loader.batch_size // processes
+    if (options.mixup or options.cutmix) and share % 2:
+        raise UserError(f"mixup and CutMix mix two by two: {share} images a process won't do, choose an even number")
     updates = -(-len(loader) // options.accumulate)
 
     optimizer = create_optimizer_v2(
@@ -199,6 +200,7 @@ def _train(options: TrainOptions, stop: _StopSignal) -> TrainResult:
         model = model.to(memory_format=torch.channels_last)
     bare = model.to(accelerator.device)
     ema = ModelEmaV3(bare, decay=options.ema_decay) if options.ema_decay else None
+    teacher = Teacher(options.teacher, bare, training.classes, accelerator.device) if options.teacher else None
     history: list[dict[str, Any]] = []
     first_step, losses, correct, seconds = 0, torch.zeros(len(loader)), torch.zeros((), dtype=torch.long), 0.0
     if state:
@@ -206,31 +208,111 @@ def _train(options: TrainOptions, stop: _StopSignal) -> TrainResult:
         optimizer.load_state_dict(state["optimizer"])
         if ema:
             ema.module.load_state_dict(state["ema"])
-        history, (first_step, losses, correct, seconds) = state["history"], state["within_epoch"]
-    losses, correct = losses.to(accelerator.device), correct.to(accelerator.device)
+        history, first_step, seconds = state["history"], state["step"], state["seconds"]
     model = torch.compile(bare) if options.compile else bare
     model, optimizer = accelerator.prepare(model, optimizer)
+    if state and accelerator.scaler:
+        accelerator.scaler.load_state_dict(state["scaler"])
+    if state and first_step:
+        if len(state["processes"]) != processes:
+            raise UserError(
+                f"{folder} was saved within an epoch by {len(state['processes'])} processes: go on with as many")
+        mine = state["processes"][rank]
+        losses, correct = mine["losses"], mine["correct"]
+        _load_buffers(bare, mine["buffers"])
+        if ema:
+            _load_buffers(ema.module, mine["ema_buffers"])
+    losses, correct = losses.to(accelerator.device), correct.to(accelerator.device)
 
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
-        settings = {
-            **asdict(options), "flip": flip, "image_size": size, "precision": precision,
-            "processes": accelerator.num_processes, "hardware": hardware(accelerator.device), "versions": versions()}
-        (folder / "args.json").write_text(json.dumps(settings, indent=2) + "\n")
-    writer = _tensorboard(folder) if accelerator.is_main_process else None
+        _write(folder / "args.json", json.dumps(settings, indent=2) + "\n")
+    accelerator.init_trackers("wrn_hub")
+    for tracker in accelerator.trackers:
+        if tracker.name != "tensorboard":  # which would show the settings as a run beside the run
+            tracker.store_init_configuration(settings)
     sizes = options.progressive_sizes or (size,)
     measured = "held_out" if options.held_out else "test"
+    rho = options.sam_rho or options.asam_rho
+    interrupt.start(accelerator)
+
+    def forward_backward(
+        net: nn.Module, images: torch.Tensor, targets: torch.Tensor, guide: torch.Tensor | None, share_gradients: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add this batch's gradients to those there are, over all processes or here alone; returns (loss, logits)."""
+        with nullcontext() if share_gradients else accelerator.no_sync(net):
+            with accelerator.autocast():
+                logits = net(images)
+                loss = F.cross_entropy(logits, targets, label_smoothing=options.label_smoothing)
+                if guide is not None:
+                    loss = torch.lerp(
+                        loss, distillation(logits, guide, options.distill_temperature), options.distill_weight)
+            accelerator.backward(loss / options.accumulate)
+        return loss.detach(), logits.detach()
+
+    def update(
+        net: nn.Module, images: torch.Tensor, labels: torch.Tensor, key: tuple[int, ...], step_too: bool
+    ) -> None:
+        """A batch forward and backward and, unless its gradients are only added up, the step."""
+        # what is dropped out depends on the step alone, not on what came before: a resumed run draws the same
+        torch.manual_seed(hash((*key, rank)))
+        targets = labels
+        if options.mixup or options.cutmix:
+            images, targets = mix(images, labels, classes, options.mixup, options.cutmix, key)
+        with accelerator.autocast():
+            guide = teacher(images) if teacher else None
+        # each process goes uphill on its own images, as in SAM's own experiments (its section 4.1, m-sharpness)
+        loss, logits = forward_backward(net, images, targets, guide, step_too and not rho)
+        losses[key[-1]] = loss  # stays on the device: nothing waits for it
+        correct.add_((logits.argmax(1) == (labels if targets is labels else targets.argmax(1))).sum())
+        if not step_too:
+            return
+        if rho:
+            with uphill(bare, rho, adaptive=bool(options.asam_rho)):
+                torch.manual_seed(hash((*key, rank)))  # the same net twice: what was dropped out is so again
+                forward_backward(net, images, targets, guide, True)
+        if options.clip_grad is not None:
+            accelerator.clip_grad_norm_(net.parameters(), options.clip_grad)
+        optimizer.step()
+        optimizer.zero_grad()
 
     def save(step: int) -> Path | None:
         """Checkpoint after the epochs in the history and ``step`` steps; the main process writes."""
-        if not accelerator.is_main_process:
-            return None
         saved = {
-            "model": bare.state_dict(), "optimizer": optimizer.state_dict(), "history": history,
-            "within_epoch": (step, losses, correct, time.perf_counter() - epoch_started)}
+            "run_id": run_id, "model": bare.state_dict(), "optimizer": optimizer.state_dict(), "history": history,
+            "step": step, "seconds": time.perf_counter() - epoch_started}
         if ema:
             saved["ema"] = ema.module.state_dict()
-        return checkpoint.save(folder / "checkpoints", len(history), saved, step)
+        if accelerator.scaler:
+            saved["scaler"] = accelerator.scaler.state_dict()
+        if step:  # within an epoch each process has its own statistics
+            mine = {"losses": losses.cpu(), "correct": correct.cpu(), "buffers": _buffers(bare)}
+            if ema:
+                mine["ema_buffers"] = _buffers(ema.module)
+            saved["processes"] = gather_object([mine])
+        path = None
+        if accelerator.is_main_process:
+            path = checkpoint.save(folder / "checkpoints", len(history), saved, step)
+        interrupt.saved()
+        return path
+
+    def stopped(step: int, path: Path | None) -> Stopped:
+        where = f"in epoch {len(history) + 1} after step {step}" if step else f"after epoch {len(history)}"
+        return Stopped(
+            f"stopped by SIGTERM {where}; saved {path}; go on with the same command and --output {folder} --resume")
+
+    def refuse_nan(steps: int) -> torch.Tensor:
+        """The mean losses of the epoch's first steps, over all processes."""
+        means = accelerator.reduce(losses[:steps].clone(), "mean")
+        if not torch.isfinite(means).all():
+            bad = int((~torch.isfinite(means)).nonzero()[0])
+            scheduler.step_update(len(history) * updates + bad // options.accumulate)
+            good = checkpoint.newest(folder / "checkpoints")
+            raise UserError(
+                f"the loss became {float(means[bad])} in epoch {len(history) + 1}, step {bad + 1}, at a learning rate "
+                f"of {optimizer.param_groups[-1]['lr']:.3g}; the last good checkpoint is {good or 'none'}; lower --lr "
+                "or raise --warmup")
+        return means
 
     for epoch in range(len(history), options.epochs):
         epoch_started = time.perf_counter() - seconds
@@ -243,49 +325,39 @@ def _train(options: TrainOptions, stop: _StopSignal) -> TrainResult:
             loader.epoch(epoch, epoch_size, first_step), total=len(loader), initial=first_step, unit="step",
             mininterval=1.0, leave=False, desc=f"epoch {epoch + 1}/{options.epochs}",
             disable=not accelerator.is_main_process or None)
-        shown = 0.0
+        shown, wish = 0.0, 0
         for step, (images, labels) in enumerate(bar, start=first_step):
-            # what is dropped out depends on the step alone, not on what came before: a resumed run draws the same
-            torch.manual_seed(hash((options.seed, epoch, step, accelerator.process_index)))
-            last = (step + 1) % options.accumulate == 0 or step + 1 == len(loader)
-            with accelerator.autocast():
-                logits = model(images)
-                loss = F.cross_entropy(logits, labels, label_smoothing=options.label_smoothing)
-            accelerator.backward(loss / options.accumulate)
-            losses[step] = loss.detach()  # stays on the device: nothing waits for it
-            correct += (logits.detach().argmax(1) == labels).sum()
+            key, last = (options.seed, epoch, step), (step + 1) % options.accumulate == 0 or step + 1 == len(loader)
+            try:
+                update(model, images, labels, key, last)
+            except torch.OutOfMemoryError as error:
+                def again(count: int, images=images, labels=labels, key=key) -> None:
+                    update(bare, images[:count], labels[:count], key, True)
+
+                raise out_of_memory(error, again, options, len(images), processes) from None
             if last:
-                if options.clip_grad is not None:
-                    accelerator.clip_grad_norm_(model.parameters(), options.clip_grad)
-                optimizer.step()
-                optimizer.zero_grad()
-                update = epoch * updates + step // options.accumulate + 1
+                number = epoch * updates + step // options.accumulate + 1
                 if ema:
-                    ema.update(bare, step=update)
-                scheduler.step_update(update)
-                if stop.after_step(accelerator) and step + 1 < len(loader):
+                    ema.update(bare, step=number)
+                scheduler.step_update(number)
+                wish = interrupt.wish()
+                if wish and step + 1 < len(loader):
+                    refuse_nan(step + 1)
                     path = save(step + 1)
-                    raise Stopped(
-                        f"stopped by SIGTERM in epoch {epoch + 1} after step {step + 1}; saved {path}; go on with "
-                        f"--output {folder} --resume")
+                    if wish == STOP:
+                        raise stopped(step + 1, path)
             if not bar.disable and time.perf_counter() - shown > 1.0:  # the one read-out, at most once a second
                 shown = time.perf_counter()
                 seen = (step + 1) * len(labels)
-                rate = seen * accelerator.num_processes / (shown - epoch_started)
+                rate = seen * processes / (shown - epoch_started)
                 bar.set_postfix_str(
                     f"loss {losses[: step + 1].mean():.3f}, accuracy {correct / seen:.1%}, {rate:.0f} images/s")
 
-        mean_loss = accelerator.reduce(losses, "mean")
-        if not torch.isfinite(mean_loss).all():
-            bad = int((~torch.isfinite(mean_loss)).nonzero()[0])
-            raise UserError(
-                f"the loss became {float(mean_loss[bad])} in epoch {epoch + 1}, step {bad + 1}, at a highest learning "
-                f"rate of {options.lr}; the last good checkpoint is in {folder / 'checkpoints'}; lower --lr or raise "
-                "--warmup")
-        if accelerator.num_processes > 1:  # each process has seen other images: agree on BatchNorm's statistics
-            distribute_bn(bare, accelerator.num_processes, reduce=True)
+        mean_loss = refuse_nan(len(loader))
+        if processes > 1:  # each process has seen other images: agree on BatchNorm's statistics
+            distribute_bn(bare, processes, reduce=True)
             if ema:
-                distribute_bn(ema.module, accelerator.num_processes, reduce=True)
+                distribute_bn(ema.module, processes, reduce=True)
         row: dict[str, Any] = {
             "epoch": epoch + 1,
             "lr": optimizer.param_groups[-1]["lr"],
@@ -304,26 +376,34 @@ def _train(options: TrainOptions, stop: _StopSignal) -> TrainResult:
         first_step, seconds, epoch_started = 0, 0.0, time.perf_counter()
         losses.zero_()
         correct.zero_()
-        path = save(0)
+        if wish or epoch + 1 == options.epochs:
+            path = save(0)
         if accelerator.is_main_process:
             _write_metrics(folder / "metrics.csv", history)
             left = row["seconds"] * (options.epochs - epoch - 1)
             _log.info("%s", _line(row, measured, options.epochs, left))
-            if writer:
-                for key, value in row.items():
-                    writer.add_scalar(key, value, epoch + 1)
-        accelerator.wait_for_everyone()
-        if stop.after_epoch(accelerator) and epoch + 1 < options.epochs:
-            raise Stopped(
-                f"stopped by SIGTERM after epoch {epoch + 1}; saved {path}; go on with --output {folder} --resume")
+        accelerator.log(row, step=epoch + 1)
+        if wish == STOP and epoch + 1 < options.epochs:
+            raise stopped(0, path)
 
     result = ema.module if ema else bare
     result.eval()
     if accelerator.is_main_process:
         tag = training.name if training.name in DATASETS else None
         save_model(result, folder / "model", tag=tag, classes=training.classes)
+    for tracker in accelerator.trackers:
+        tracker.finish()
     accelerator.wait_for_everyone()
     return TrainResult(folder, history[-1][f"{measured}_accuracy"], measured, time.perf_counter() - started)
+
+
+def _buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: buffer.cpu() for name, buffer in model.named_buffers()}
+
+
+def _load_buffers(model: nn.Module, saved: dict[str, torch.Tensor]) -> None:
+    for name, buffer in model.named_buffers():
+        buffer.copy_(saved[name])
 
 
 def _line(row: dict[str, Any], measured: str, epochs: int, left: float) -> str:
@@ -335,18 +415,15 @@ def _line(row: dict[str, Any], measured: str, epochs: int, left: float) -> str:
 
 
 def _write_metrics(path: Path, history: list[dict[str, Any]]) -> None:
-    columns = list(dict.fromkeys(key for row in history for key in row))
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, list(dict.fromkeys(key for row in history for key in row)))
+    table.writeheader()
+    table.writerows(history)
+    _write(path, text.getvalue())
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
     beside = path.with_name(f".{path.name}")
-    with open(beside, "w", newline="") as file:
-        table = csv.DictWriter(file, columns)
-        table.writeheader()
-        table.writerows(history)
+    beside.write_text(text, newline="")
     beside.replace(path)
-
-
-def _tensorboard(folder: Path) -> Any | None:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder / "tensorboard"))

@@ -1,0 +1,55 @@
+"""Distillation (Hinton et al., arXiv:1503.02531): the net learns the softened answers of a teacher too."""
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..errors import UserError
+from ..models.build import ModelSource
+
+__all__ = ["Teacher", "distillation"]
+
+
+class Teacher:
+    """A trained net that gives its logits for the images of another, brought to its own normalisation and size.
+
+    Args:
+        name: timm model, Hub id or folder of a model.
+        student: Says how its images are normalised, and which classes there are.
+        classes: Their names in the order of the logits.
+        device: Where to.
+
+    Raises:
+        UserError: there is no such model, it has no weights, or it tells other classes apart.
+    """
+
+    def __init__(self, name: str, student: nn.Module, classes: tuple[str, ...], device: torch.device) -> None:
+        model = ModelSource.parse(name).create(pretrained=True)
+        names = tuple(model.pretrained_cfg.get("label_names") or classes)
+        if model.num_classes != len(classes) or names != tuple(classes):
+            raise UserError(
+                f"teacher {name} tells {model.num_classes} classes apart, not the {len(classes)} of the dataset: "
+                "take one that was trained on it")
+        self.model = model.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
+        self.size = model.pretrained_cfg["input_size"][1:]
+        mean, std, own_mean, own_std = (
+            torch.tensor(cfg[key], device=device).view(3, 1, 1)
+            for cfg in (student.pretrained_cfg, model.pretrained_cfg) for key in ("mean", "std"))
+        self.scale, self.offset = std / own_std, (mean - own_mean) / own_std
+
+    @torch.no_grad()
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (B, classes) for the student's images, float (B, 3, H, W)."""
+        images = torch.addcmul(self.offset, images, self.scale)
+        if images.shape[2:] != self.size:
+            images = F.interpolate(images, size=self.size, mode="bilinear", antialias=True)
+        return self.model(images)
+
+
+def distillation(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+    """KL divergence of the student from the teacher at a temperature T, times T^2, as the mean over the batch.
+
+    The factor keeps the size of the gradients whatever T is (section 2 of the paper).
+    """
+    softened = F.log_softmax(logits.float() / temperature, dim=1)
+    target = F.log_softmax(teacher.float() / temperature, dim=1)
+    return F.kl_div(softened, target, log_target=True, reduction="batchmean") * temperature**2
