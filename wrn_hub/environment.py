@@ -7,10 +7,13 @@ from typing import Any
 import psutil
 import timm
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.utils import parse_flag_from_env
 
-__all__ = ["accelerator_for", "cpu_features", "hardware", "now", "use_cores", "versions"]
+from .errors import UserError
+
+__all__ = ["accelerator_for", "cpu_features", "hardware", "now", "process_state", "use_cores", "versions"]
 
 
 def cpu_features() -> dict:
@@ -43,12 +46,30 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def process_state() -> PartialState:
+    """Accelerate's view of this process and its device, joined with the others that were started with it.
+
+    Raises:
+        UserError: Accelerate would have left each process by itself, every one doing all the work.
+    """
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    # of itself, Accelerate joins processes on a CPU only where it is told that a CPU is meant
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or (started > 1 and not torch.accelerator.is_available())
+    state = PartialState(cpu=cpu)
+    if state.num_processes != started:
+        raise UserError(
+            f"{started} processes were started, but Accelerate joined {state.num_processes}: on a CPU set "
+            "ACCELERATE_USE_CPU=true, on GPUs use accelerate launch --multi_gpu or torchrun")
+    return state
+
+
 def accelerator_for(precision: str, **kwargs: Any) -> Accelerator:
     """An Accelerator that computes in "fp32", "bf16" or "fp16".
 
     Accelerate keeps the first one's precision for the whole process and refuses another; here one training may follow
     another, each with its own.
     """
+    process_state()
     AcceleratorState._reset_state()  # the processes' connection to each other stays as it is
     return Accelerator(mixed_precision="no" if precision == "fp32" else precision, **kwargs)
 

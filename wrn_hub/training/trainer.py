@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from accelerate import DistributedDataParallelKwargs, PartialState
+from accelerate import DistributedDataParallelKwargs
 from accelerate.utils import gather_object, set_seed
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from ..data import ImageDataset, load_dataset
 from ..data.loader import TrainLoader
-from ..environment import accelerator_for, cpu_features, hardware, use_cores, versions
+from ..environment import accelerator_for, cpu_features, hardware, process_state, use_cores, versions
 from ..errors import Stopped, UserError
 from ..facts import DATASETS
 from ..inference import dataset_logits
@@ -154,11 +154,12 @@ def train(options: TrainOptions, recipe: str | None = None) -> TrainResult:
 def _train(options: TrainOptions, recipe: str | None, interrupt: Interrupt) -> TrainResult:
     started = time.perf_counter()
     use_cores(options.threads)
-    precision = fast_precision(PartialState().device) if options.precision == "auto" else options.precision
+    device = process_state().device
+    precision = fast_precision(device) if options.precision == "auto" else options.precision
     folder = Path(options.output) if options.output else _next_free(options)
     if not options.resume and (folder / "metrics.csv").exists():
         raise UserError(f"output {folder} holds a run already: name another folder, or add --resume to go on with it")
-    state = checkpoint.load_newest(folder / "checkpoints", PartialState().device) if options.resume else None
+    state = checkpoint.load_newest(folder / "checkpoints", device) if options.resume else None
     run_id = state["run_id"] if state else uuid.uuid4().hex[:8]
     accelerator = accelerator_for(
         precision, log_with=make_trackers(options.report_to, folder, run_id) or None,
@@ -180,12 +181,12 @@ def _train(options: TrainOptions, recipe: str | None, interrupt: Interrupt) -> T
         flip = "alternating" if training.name not in DATASETS or DATASETS[training.name].flip else "none"
     settings = json.loads(json.dumps({
         "recipe": recipe, **asdict(options), "flip": flip, "image_size": size, "mean": cfg["mean"], "std": cfg["std"],
-        "precision": precision, "processes": processes, "hardware": hardware(accelerator.device),
+        "precision": precision, "processes": processes, "hardware": hardware(device),
         "versions": versions()}))
     if state:
         check_resumed(json.loads((folder / "args.json").read_text()), settings)
     loader = TrainLoader(
-        training, options.batch_size, cfg["mean"], cfg["std"], accelerator.device, options.crop_padding, flip,
+        training, options.batch_size, cfg["mean"], cfg["std"], device, options.crop_padding, flip,
         options.cutout, options.augment, options.seed, rank, processes)
     share = loader.batch_size // processes
     if (options.mixup or options.cutmix) and share % 2:
@@ -198,9 +199,9 @@ def _train(options: TrainOptions, recipe: str | None, interrupt: Interrupt) -> T
     scheduler = schedule(optimizer, options, updates)
     if options.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    bare = model.to(accelerator.device)
+    bare = model.to(device)
     ema = ModelEmaV3(bare, decay=options.ema_decay) if options.ema_decay else None
-    teacher = Teacher(options.teacher, bare, training.classes, accelerator.device) if options.teacher else None
+    teacher = Teacher(options.teacher, bare, training.classes, device) if options.teacher else None
     history: list[dict[str, Any]] = []
     first_step, losses, correct, seconds = 0, torch.zeros(len(loader)), torch.zeros((), dtype=torch.long), 0.0
     if state:
@@ -222,7 +223,7 @@ def _train(options: TrainOptions, recipe: str | None, interrupt: Interrupt) -> T
         _load_buffers(bare, mine["buffers"])
         if ema:
             _load_buffers(ema.module, mine["ema_buffers"])
-    losses, correct = losses.to(accelerator.device), correct.to(accelerator.device)
+    losses, correct = losses.to(device), correct.to(device)
 
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
