@@ -1,10 +1,15 @@
+"""What several test files share."""
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hub_server import ACCOUNT, TOKEN, WritableHub, served
 from huggingface_hub import close_session, constants
+from PIL import Image
+
+from wrn_hub.training.options import TrainOptions
 
 # of timm's own tests, which tests/test_timm_suite.py runs
 MARKERS = ["base", "forward", "backward", "cfg", "cfg_nonstd", "torchscript", "features", "fxforward", "fxbackward"]
@@ -44,3 +49,27 @@ def checkout(tmp_path) -> Path:
         json.dumps({NAME: {**manifest[NAME], "published": None}}))
     shutil.copytree(ROOT / "model_cards" / NAME, tmp_path / "checkout" / "model_cards" / NAME)
     return tmp_path / "checkout"
+
+
+COLOURS = {"blue": (20, 30, 200), "green": (30, 190, 40), "red": (210, 40, 30)}
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory) -> Path:
+    """An image folder that is easy to learn: 3 classes, 24 training and 7 test images each, of 8x8 pixels."""
+    folder = tmp_path_factory.mktemp("colours")
+    random = np.random.default_rng(0)
+    for split, count in (("train", 24), ("test", 7)):
+        for name, colour in COLOURS.items():
+            (folder / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = random.normal(colour, 30, (8, 8, 3)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / split / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def options(colours, tmp_path) -> TrainOptions:
+    return TrainOptions(
+        model="wrn_10_2", dataset=str(colours), image_size=8, epochs=4, batch_size=12, lr=0.05, crop_padding=1,
+        precision="fp32", output=str(tmp_path / "run"), checkpoint_minutes=0)

@@ -2,53 +2,24 @@
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 import timm
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 import wrn_hub  # noqa: F401
-from wrn_hub.data import load_dataset
 from wrn_hub.errors import UserError
-from wrn_hub.training import checkpoint
 from wrn_hub.training.finetune import choose_lr, finetune_defaults
 from wrn_hub.training.options import TrainOptions
 from wrn_hub.training.trainer import schedule, train
 
 ROOT = Path(__file__).resolve().parent.parent
-COLOURS = {"blue": (20, 30, 200), "green": (30, 190, 40), "red": (210, 40, 30)}
-
-
-@pytest.fixture(scope="session")
-def colours(tmp_path_factory) -> Path:
-    """An image folder that is easy to learn: 3 classes, 24 training and 7 test images each, of 8x8 pixels."""
-    folder = tmp_path_factory.mktemp("colours")
-    random = np.random.default_rng(0)
-    for split, count in (("train", 24), ("test", 7)):
-        for name, colour in COLOURS.items():
-            (folder / split / name).mkdir(parents=True)
-            for number in range(count):
-                pixels = random.normal(colour, 30, (8, 8, 3)).clip(0, 255).astype(np.uint8)
-                Image.fromarray(pixels).save(folder / split / name / f"{number}.png")
-    return folder
-
-
-@pytest.fixture
-def options(colours, tmp_path) -> TrainOptions:
-    return TrainOptions(
-        model="wrn_10_2", dataset=str(colours), image_size=8, epochs=4, batch_size=12, lr=0.05, crop_padding=1,
-        precision="fp32", output=str(tmp_path / "run"), checkpoint_minutes=0)
-
 
 def test_a_run_learns_and_leaves_a_model_that_timm_loads(options):
     result = train(options)
@@ -75,72 +46,6 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(options):
     weights = [load_file(result.folder / "model" / "model.safetensors") for result in (first, again, other)]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     assert not all(torch.equal(weights[0][key], weights[2][key]) for key in weights[0])
-
-
-def start(options: TrainOptions) -> subprocess.Popen:
-    """The training in a process of its own, as scripts/train.py runs it."""
-    script = (
-        "from wrn_hub.cli import run; from wrn_hub.training.trainer import train; "
-        f"from wrn_hub.training.options import TrainOptions; run(lambda: train(TrainOptions(**{vars(options)!r})))")
-    return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
-
-
-def wait_for_checkpoint(process: subprocess.Popen, options: TrainOptions) -> None:
-    while not list(Path(options.output, "checkpoints").glob("epoch-*.pt")):
-        assert process.poll() is None, "the run ended before it could be stopped"
-        time.sleep(0.01)
-
-
-def without_times(curve: Path) -> list[dict[str, str]]:
-    with open(curve) as file:
-        return [{key: value for key, value in row.items() if key not in ("seconds", "images_per_second")}
-                for row in csv.DictReader(file)]
-
-
-def test_a_killed_run_resumed_equals_one_never_stopped(options):
-    options = replace(options, epochs=6, block_drop_rate=0.2, ema_decay=0.9)
-    whole = train(options)
-
-    killed = replace(options, output=options.output + "-killed")
-    process = start(killed)
-    wait_for_checkpoint(process, killed)
-    process.kill()
-    process.communicate()
-
-    resumed = train(replace(killed, resume=True))
-    assert resumed.accuracy == whole.accuracy
-    expected, found = (load_file(result.folder / "model" / "model.safetensors") for result in (whole, resumed))
-    assert all(torch.equal(expected[key], found[key]) for key in expected)
-
-
-def test_sigterm_saves_and_says_how_to_go_on(options):
-    options = replace(options, epochs=6, block_drop_rate=0.2)
-    whole = train(options)
-
-    stopped = replace(options, output=options.output + "-stopped")
-    process = start(stopped)
-    wait_for_checkpoint(process, stopped)
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate()
-    assert process.returncode == 143
-    assert "stopped by SIGTERM" in said and f"--output {stopped.output} --resume" in said
-
-    resumed = train(replace(stopped, resume=True))
-    expected, found = (load_file(result.folder / "model" / "model.safetensors") for result in (whole, resumed))
-    assert all(torch.equal(expected[key], found[key]) for key in expected)
-    curves = [without_times(result.folder / "metrics.csv") for result in (whole, resumed)]
-    assert curves[0] == curves[1]
-
-
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, caplog):
-    for epoch in (1, 2, 3):
-        newest = checkpoint.save(tmp_path, epoch, {"epoch": epoch, "weights": torch.ones(3) * epoch})
-    assert len(list(tmp_path.iterdir())) == 2
-    content = bytearray(newest.read_bytes())
-    content[len(content) // 2] ^= 1
-    newest.write_bytes(content)
-    assert checkpoint.load_newest(tmp_path, torch.device("cpu"))["epoch"] == 2
-    assert newest.name in caplog.text
 
 
 def test_a_finished_run_is_not_overwritten(options):
@@ -239,33 +144,6 @@ def test_the_recorded_learning_rates_are_the_best_of_those_tried():
         tried = recipe[start]["tried"]
         assert len(tried) >= 3 and tried[str(recipe[start]["lr"])] == max(tried.values())
     assert finetune_defaults()["lr"] == recipe["pretrained"]["lr"]
-
-
-def test_two_processes_train_and_measure_every_image_once(options, colours):
-    """21 test images over two processes; a launcher that quietly starts one fails the assertion on the number."""
-    run = [sys.executable, "-m", "accelerate.commands.launch", "--config_file",
-           str(ROOT / "scripts" / "accelerate" / "two_cpu_processes.yaml"), "--main_process_port", "0"]
-    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    arguments = ["--dataset", str(colours), "--image-size", "8"]
-    subprocess.run(
-        [*run, str(ROOT / "scripts" / "train.py"), *arguments, "--model", "wrn_10_2", "--epochs", "2", "--batch-size",
-         "12", "--lr", "0.05", "--crop-padding", "1", "--precision", "fp32", "--output", options.output],
-        env=env, check=True, capture_output=True, timeout=240)
-    assert json.loads(Path(options.output, "args.json").read_text())["processes"] == 2
-
-    measured = {}
-    for processes, command in ((1, [sys.executable]), (2, run)):
-        output = Path(options.output) / f"results-{processes}.json"
-        subprocess.run(
-            [*command, str(ROOT / "scripts" / "evaluate.py"), "--model", f"{options.output}/model", *arguments,
-             "--batch-size", "8", "--output", str(output)], env=env, check=True, capture_output=True, timeout=240)
-        measured[processes] = json.loads(output.read_text())
-        assert measured[processes]["processes"] == processes
-    assert measured[1]["dataset"]["images"] == len(load_dataset(str(colours), "test", size=8)) == 21
-    assert measured[1]["top1"] == measured[2]["top1"]
-    assert measured[1]["loss"] == pytest.approx(measured[2]["loss"], rel=1e-6)
-    with open(Path(options.output) / "metrics.csv") as file:
-        assert float(list(csv.DictReader(file))[-1]["test_accuracy"]) == measured[1]["top1"]
 
 
 @pytest.mark.parametrize(("environment", "threads"), [

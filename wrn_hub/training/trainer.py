@@ -157,7 +157,7 @@ def _train(options: TrainOptions, recipe: str | None, interrupt: Interrupt) -> T
     device = process_state().device
     precision = fast_precision(device) if options.precision == "auto" else options.precision
     folder = Path(options.output) if options.output else _next_free(options)
-    if not options.resume and (folder / "metrics.csv").exists():
+    if not options.resume and ((folder / "metrics.csv").exists() or checkpoint.newest(folder / "checkpoints")):
         raise UserError(f"output {folder} holds a run already: name another folder, or add --resume to go on with it")
     state = checkpoint.load_newest(folder / "checkpoints", device) if options.resume else None
     run_id = state["run_id"] if state else uuid.uuid4().hex[:8]

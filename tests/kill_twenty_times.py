@@ -1,0 +1,125 @@
+"""Train twice, once in peace and once killed again and again at random moments; compare the results bit for bit.
+
+python tests/kill_twenty_times.py --data-dir DATA --epochs 3 --sizes 16 --threads 1
+
+SIGKILL ends the training at random moments, each followed by --resume. With the default a checkpoint is saved after
+each step, so that many kills fall into the saving. What happened is written beside this file as a table.
+"""
+import argparse
+import csv
+import hashlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from wrn_hub.environment import hardware, versions
+
+TRAIN = Path(__file__).resolve().parent.parent / "scripts" / "train.py"
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="wrn_16_1", help="(%(default)s)")
+    parser.add_argument("--dataset", default="cifar10", help="(%(default)s)")
+    parser.add_argument("--data-dir", help="folder that holds the dataset")
+    parser.add_argument("--epochs", type=int, default=3, help="(%(default)s)")
+    parser.add_argument("--sizes", default="", help="side of the images in pixels, as --progressive-sizes takes it")
+    parser.add_argument("--batch-size", type=int, default=128, help="(%(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="(%(default)s)")
+    parser.add_argument("--checkpoint-minutes", type=float, default=0.0, help="(%(default)s: after each step)")
+    parser.add_argument("--kills", type=int, default=20, help="(%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (%(default)s)")
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"), help="the table")
+    return parser.parse_args()
+
+
+def newest(run: Path) -> tuple[int, int]:
+    """(whole epochs, steps of the next) of the newest checkpoint; (0, 0) where there is none."""
+    names = sorted(path.name for path in (run / "checkpoints").glob("epoch-*.pt"))
+    if not names:
+        return 0, 0
+    epoch, _, step = names[-1].split("-")[1].partition(".")
+    return int(epoch), int(step)
+
+
+def result(run: Path) -> tuple[str, list[dict[str, str]]]:
+    """(sha256 of the weights, the curve without the times)."""
+    with open(run / "metrics.csv", newline="") as file:
+        curve = [{key: value for key, value in row.items() if key not in ("seconds", "images_per_second")}
+                 for row in csv.DictReader(file)]
+    return hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest(), curve
+
+
+def main() -> None:
+    args = parsed()
+    command = [
+        "scripts/train.py", "--model", args.model, "--dataset", args.dataset, "--data-dir", "DATA",
+        "--epochs", str(args.epochs), "--batch-size", str(args.batch_size), "--threads", str(args.threads),
+        "--eval-every", str(args.epochs), "--precision", "fp32",
+        "--checkpoint-minutes", f"{args.checkpoint_minutes:g}"]
+    if args.sizes:
+        command += ["--progressive-sizes", args.sizes]
+    arguments = [sys.executable, str(TRAIN), *command[1:]]
+    if args.data_dir:
+        arguments[arguments.index("DATA")] = args.data_dir
+    else:
+        del arguments[arguments.index("--data-dir") : arguments.index("DATA") + 1]
+
+    with tempfile.TemporaryDirectory() as work:
+        twin, killed = Path(work, "twin"), Path(work, "killed")
+        started = time.monotonic()
+        process = subprocess.Popen([*arguments, "--output", str(twin)])
+        while newest(twin) == (0, 0) and process.poll() is None:
+            time.sleep(0.05)
+        starting = time.monotonic() - started
+        if process.wait():
+            sys.exit("the training that nobody killed failed")
+        training = time.monotonic() - started - starting
+        print(f"starting took {starting:.0f} s, training {training:.0f} s", flush=True)
+
+        moments = random.Random(args.seed)
+        rows, resume = [], []
+        for kill in range(1, args.kills + 1):
+            before, delay = newest(killed), moments.uniform(starting / 2, starting + 1.5 * training / args.kills)
+            process = subprocess.Popen(
+                [*arguments, "--output", str(killed), *resume], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            time.sleep(delay)
+            process.send_signal(signal.SIGKILL)
+            if process.wait() != -signal.SIGKILL:
+                sys.exit(f"the training ended with {process.returncode} before kill {kill}: choose more epochs")
+            epoch, step = newest(killed)
+            moment = "while it started" if (epoch, step) == before else "in training"
+            if list((killed / "checkpoints").glob(".epoch-*")):
+                moment = "while it saved"
+            rows.append(
+                f"| {kill} | {delay:.2f} s | {moment} | "
+                + (f"epoch {epoch + 1}, step {step} |" if (epoch, step) != (0, 0) else "none |"))
+            print(rows[-1], flush=True)
+            resume = ["--resume"] if killed.exists() else []
+        subprocess.run([*arguments, "--output", str(killed), *resume], check=True)
+        (weights, curve), (weights_killed, curve_killed) = result(twin), result(killed)
+
+    same = weights == weights_killed and curve == curve_killed
+    args.output.write_text("\n".join([
+        f"# One training killed {args.kills} times", "",
+        f"Written by `{Path(__file__).name}`: `{' '.join(command)}` once in peace ({starting:.0f} s to start, "
+        f"{training:.0f} s to train), once killed (SIGKILL) at random moments and started again with `--resume`.",
+        f"{hardware(torch.device('cpu')).rpartition(',')[0]}, "
+        f"{args.threads} thread{'s' if args.threads > 1 else ''}; "
+        f"{', '.join(f'{name} {version}' for name, version in versions().items())}.", "",
+        "| kill | after the start | fell | checkpoint to go on from |", "|---:|---:|---|---|", *rows, "",
+        f"sha256 of the weights in peace: `{weights}`  ", f"sha256 of the weights when killed: `{weights_killed}`  ",
+        f"The {len(curve)} rows of metrics.csv, times left out, are {'the same' if curve == curve_killed else 'not'}.",
+        "", "**Bit for bit the same.**" if same else "**Not the same.**", ""]))
+    print(f"{'bit for bit the same' if same else 'NOT THE SAME'}; the table is in {args.output}")
+    sys.exit(not same)
+
+
+if __name__ == "__main__":
+    main()
