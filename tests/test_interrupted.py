@@ -19,7 +19,6 @@ from wrn_hub.training.options import TrainOptions
 from wrn_hub.training.trainer import TrainResult, train
 
 ROOT = Path(__file__).resolve().parent.parent
-CPU = torch.device("cpu")
 
 
 def start(options: TrainOptions, first: str = "") -> subprocess.Popen:
@@ -153,7 +152,7 @@ def test_several_processes_are_not_resumed_by_another_number_within_an_epoch(opt
     process.kill()
     process.communicate()
     folder = Path(stopped.output, "checkpoints")
-    state = checkpoint.load_newest(folder, CPU)
+    state = checkpoint.load_newest(folder)
     checkpoint.save(folder, 0, {**state, "processes": state["processes"] * 2}, state["step"] + 1)
     with pytest.raises(UserError, match="saved within an epoch by 2 processes"):
         train(replace(stopped, resume=True))
@@ -172,5 +171,5 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capl
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    assert checkpoint.load_newest(tmp_path, CPU)["epoch"] == 2
+    assert checkpoint.load_newest(tmp_path)["epoch"] == 2
     assert newest.name in caplog.text

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 import wrn_hub  # noqa: F401
+from wrn_hub.cli import Parser, add_options, options_from
 from wrn_hub.errors import UserError
 from wrn_hub.models.build import ModelSource, class_names
 from wrn_hub.models.export import save_model
@@ -193,7 +194,19 @@ def test_every_recipe_is_settings_of_the_trainer_and_states_its_command():
     for name in recipe_names():
         recipe = load_recipe(name, TrainOptions)
         TrainOptions(**recipe.options)
-        assert f"--recipe {name} " in recipe.command and recipe.source and recipe.cost and recipe.accuracy
+        assert recipe.source and recipe.cost and recipe.accuracy
+        command = recipe.command.removeprefix("accelerate launch scripts/train.py ").split()
+        parser = Parser(None)
+        parser.add_argument("--recipe", choices=(name,), required=True)
+        add_options(parser, TrainOptions, recipe.options)
+        options = options_from(TrainOptions, parser.parse_args(command))
+        assert vars(options).items() >= recipe.options.items() and timm.is_model(options.model)
+
+
+def test_a_recipe_may_stand_on_another():
+    svhn, paper = (load_recipe(name, TrainOptions).options for name in ("paper_svhn", "paper"))
+    assert (svhn["epochs"], svhn["decay_at"], svhn["std"]) == (160, (80, 120), (1.0, 1.0, 1.0))
+    assert svhn["decay_norm"] and svhn["schedule"] == paper["schedule"] == "step"
 
 
 def test_a_recipe_is_overridden_on_the_command_line(run, tmp_path):
@@ -205,6 +218,7 @@ def test_a_recipe_is_overridden_on_the_command_line(run, tmp_path):
         "--epochs", 1, "--crop-padding", 1, "--batch-size", 1000, "--output", "run")
     assert code == 0, err
     settings = json.loads(Path("run/args.json").read_text())
+    assert settings["recipe"] == "mine.toml" and set(TrainOptions.__dataclass_fields__) <= set(settings)
     assert (settings["epochs"], settings["lr"], settings["progressive_sizes"]) == (1, 0.01, [4, 8])
 
 

@@ -12,7 +12,7 @@ __all__ = ["Recipe", "load_recipe", "recipe_names"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe.
+    """A recipe; one with ``base = "another"`` in its file takes from that one the options that it doesn't set itself.
 
     Attributes:
         source: Where the settings come from.
@@ -56,12 +56,13 @@ def load_recipe(name: str, options: type) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"recipe {name}: not TOML ({error})") from None
     for given, known in (
-            (content, [item.name for item in fields(Recipe)]),
+            (content, ["base", *(item.name for item in fields(Recipe))]),
             (content.get("options", {}), [item.name for item in fields(options)])):
         for key in given:
             if key not in known:
                 raise UserError(f"recipe {name}: no setting {key!r}.{nearest(key, known)}")
     if missing := [item.name for item in fields(Recipe) if item.name not in content]:
         raise UserError(f"recipe {name}: lacks {', '.join(missing)}")
+    base = load_recipe(content.pop("base"), options).options if "base" in content else {}
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in content["options"].items()}
-    return Recipe(**{**content, "options": settings})
+    return Recipe(**{**content, "options": {**base, **settings}})

@@ -47,6 +47,8 @@ def train_command(settings: dict[str, Any]) -> str:
         value = tuple(value) if isinstance(value, list) else value
         if value == item.default or item.name in _NAMED_OR_RESOLVED:
             continue
+        if item.name in ("mean", "std") and value == getattr(DATASETS.get(settings["dataset"]), item.name, None):
+            continue  # the dataset's own
         flag = "--" + item.name.replace("_", "-")
         if isinstance(value, bool):
             parts.append(flag if value else flag.replace("--", "--no-", 1))

@@ -50,11 +50,11 @@ def save(folder: Path, epoch: int, state: dict[str, Any], step: int = 0) -> Path
     return path
 
 
-def load_newest(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """The newest whole checkpoint's state, or None; damaged ones are named in a warning and passed over."""
+def load_newest(folder: Path) -> dict[str, Any] | None:
+    """The newest whole checkpoint's state on the CPU, or None; damaged ones are named in a warning and passed over."""
     for path in _all(folder):
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest()[:16] == path.stem.split("-")[2]:
-            return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         _log.warning("%s is damaged (its content doesn't match the checksum in its name); passing over it", path)
     return None

@@ -159,7 +159,7 @@ def _train(options: TrainOptions, recipe: str | None, interrupt: Interrupt) -> T
     folder = Path(options.output) if options.output else _next_free(options)
     if not options.resume and ((folder / "metrics.csv").exists() or checkpoint.newest(folder / "checkpoints")):
         raise UserError(f"output {folder} holds a run already: name another folder, or add --resume to go on with it")
-    state = checkpoint.load_newest(folder / "checkpoints", device) if options.resume else None
+    state = checkpoint.load_newest(folder / "checkpoints") if options.resume else None
     run_id = state["run_id"] if state else uuid.uuid4().hex[:8]
     accelerator = accelerator_for(
         precision, log_with=make_trackers(options.report_to, folder, run_id) or None,
