@@ -49,7 +49,8 @@ class ModelSource:
             raise UserError(f"model {text!r}: timm has no model of this name.{nearest(text, timm.list_models())}")
         arch, _, tag = text.partition(".")
         try:
-            return cls(text, timm.get_pretrained_cfg(text).to_dict())
+            cfg = timm.get_pretrained_cfg(text)
+            return cls(text, cfg.to_dict() if cfg else {})  # a model that somebody else registered may have none
         except RuntimeError:
             tags = ", ".join(cfg.tag or "no tags" for cfg in get_arch_pretrained_cfgs(arch).values())
             raise UserError(f"model {text!r}: {arch} has no tag {tag!r}; it has {tags}") from None
