@@ -1,0 +1,109 @@
+"""Several processes: every image once, the gradients of one, and the examples of how to start them."""
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import launch_command_parser
+
+import wrn_hub  # noqa: F401
+from wrn_hub.data import load_dataset
+from wrn_hub.data.loader import TrainLoader
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = sorted((ROOT / "scripts" / "accelerate").glob("*.yaml"))
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def test_two_processes_train_and_measure_every_image_once(options, colours):
+    """21 test images over two processes; a launcher that quietly starts one fails the assertion on the number."""
+    run = [sys.executable, "-m", "accelerate.commands.launch", "--config_file",
+           str(ROOT / "scripts" / "accelerate" / "two_cpu_processes.yaml"), "--main_process_port", "0"]
+    arguments = ["--dataset", str(colours), "--image-size", "8"]
+    subprocess.run(
+        [*run, str(ROOT / "scripts" / "train.py"), *arguments, "--model", "wrn_10_2", "--epochs", "2", "--batch-size",
+         "12", "--lr", "0.05", "--crop-padding", "1", "--precision", "fp32", "--output", options.output],
+        env=ENVIRONMENT, check=True, capture_output=True, timeout=240)
+    assert json.loads(Path(options.output, "args.json").read_text())["processes"] == 2
+
+    measured = {}
+    for processes, command in ((1, [sys.executable]), (2, run)):
+        output = Path(options.output) / f"results-{processes}.json"
+        subprocess.run(
+            [*command, str(ROOT / "scripts" / "evaluate.py"), "--model", f"{options.output}/model", *arguments,
+             "--batch-size", "8", "--output", str(output)], env=ENVIRONMENT, check=True, capture_output=True,
+            timeout=240)
+        measured[processes] = json.loads(output.read_text())
+        assert measured[processes]["processes"] == processes
+    assert measured[1]["dataset"]["images"] == len(load_dataset(str(colours), "test", size=8)) == 21
+    assert measured[1]["top1"] == measured[2]["top1"]
+    assert measured[1]["loss"] == pytest.approx(measured[2]["loss"], rel=1e-6)
+    with open(Path(options.output) / "metrics.csv") as file:
+        assert float(list(csv.DictReader(file))[-1]["test_accuracy"]) == measured[1]["top1"]
+
+
+GRADIENTS = """
+import sys
+import timm, torch, torch.nn.functional as F, wrn_hub
+from wrn_hub.data import load_dataset
+from wrn_hub.data.loader import TrainLoader
+from wrn_hub.environment import accelerator_for
+
+accelerator = accelerator_for("fp32")
+assert accelerator.num_processes == 2
+torch.manual_seed(0)
+net = timm.create_model("wrn_10_2", num_classes=3).eval()
+loader = TrainLoader(
+    load_dataset(sys.argv[1], "train", size=8), 12, (0.5,) * 3, (0.2,) * 3, accelerator.device, crop_padding=1,
+    cutout=3, augment="trivial", rank=accelerator.process_index, world_size=2)
+images, labels = next(loader.epoch(0))
+joined = accelerator.prepare(net)
+accelerator.backward(F.cross_entropy(joined(images), labels))
+if accelerator.is_main_process:
+    torch.save({name: parameter.grad for name, parameter in net.named_parameters()}, sys.argv[2])
+"""
+
+
+def test_gradients_of_two_processes_are_those_of_one(colours, tmp_path):
+    """All parameters, with BatchNorm frozen; started by torchrun, which knows nothing of Accelerate."""
+    script, saved = tmp_path / "gradients.py", tmp_path / "gradients.pt"
+    script.write_text(GRADIENTS)
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
+         str(colours), str(saved)], env=ENVIRONMENT, check=True, capture_output=True, timeout=240)
+    torch.manual_seed(0)
+    net = timm.create_model("wrn_10_2", num_classes=3).eval()
+    loader = TrainLoader(
+        load_dataset(str(colours), "train", size=8), 12, (0.5,) * 3, (0.2,) * 3, torch.device("cpu"), crop_padding=1,
+        cutout=3, augment="trivial")
+    images, labels = next(loader.epoch(0))
+    F.cross_entropy(net(images), labels).backward()
+    together = torch.load(saved, weights_only=True)
+    for name, parameter in net.named_parameters():
+        torch.testing.assert_close(together[name], parameter.grad, rtol=1e-4, atol=1e-6, msg=name)
+    assert max(gradient.abs().max() for gradient in together.values()) > 0.01
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_accelerate_reads_the_example_configs(config):
+    settings = load_config_from_file(str(config))
+    written = yaml.safe_load(config.read_text())
+    assert settings.num_processes == written["num_processes"] and settings.num_machines == written["num_machines"]
+    assert settings.distributed_type == written["distributed_type"] and settings.mixed_precision == "no"
+
+
+def test_accelerate_and_torchrun_know_every_argument_that_the_readme_types():
+    known = {text for action in launch_command_parser()._actions for text in action.option_strings}
+    readme = (ROOT / "README.md").read_text()
+    launches = re.findall(r"accelerate launch ((?:--\w+ \S+ (?:\\\n\s*)?)+)", readme)
+    typed = {flag for launch in launches for flag in re.findall(r"--\w+", launch)}
+    assert {"--config_file", "--machine_rank", "--main_process_ip"} <= typed <= known
