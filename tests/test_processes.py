@@ -31,7 +31,8 @@ def test_two_processes_train_and_measure_every_image_once(options, colours):
     arguments = ["--dataset", str(colours), "--image-size", "8"]
     subprocess.run(
         [*run, str(ROOT / "scripts" / "train.py"), *arguments, "--model", "wrn_10_2", "--epochs", "2", "--batch-size",
-         "12", "--lr", "0.05", "--crop-padding", "1", "--precision", "fp32", "--output", options.output],
+         "12", "--lr", "0.05", "--sam-rho", "0.05", "--mixup", "0.2",
+         "--crop-padding", "1", "--precision", "fp32", "--output", options.output],
         env=ENVIRONMENT, check=True, capture_output=True, timeout=240)
     assert json.loads(Path(options.output, "args.json").read_text())["processes"] == 2
 

@@ -48,8 +48,8 @@ class Interrupt:
         self.saved()
 
     def saved(self) -> None:
-        """Start the clock again."""
-        self.last = time.monotonic()
+        """Start the clock again, on every process; answers that are on their way are forgotten."""
+        self.last, self.pending = time.monotonic(), None
 
     def wish(self) -> int:
         """0, SAVE or STOP, the same on every process.

@@ -6,7 +6,6 @@ import logging
 import math
 import time
 import uuid
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,13 +30,12 @@ from ..inference import dataset_logits
 from ..models.build import ModelSource
 from ..models.export import save_model
 from . import checkpoint
-from .distill import Teacher, distillation
+from .distill import Teacher
 from .interrupt import STOP, Interrupt
 from .memory import out_of_memory
-from .mixing import mix
 from .options import TrainOptions, check_resumed
-from .sam import uphill
 from .trackers import make_trackers
+from .update import Update
 
 __all__ = ["TrainResult", "schedule", "train"]
 
@@ -181,8 +179,7 @@ def _train(options: TrainOptions, recipe: str | None, interrupt: Interrupt) -> T
         flip = "alternating" if training.name not in DATASETS or DATASETS[training.name].flip else "none"
     settings = json.loads(json.dumps({
         "recipe": recipe, **asdict(options), "flip": flip, "image_size": size, "mean": cfg["mean"], "std": cfg["std"],
-        "precision": precision, "processes": processes, "hardware": hardware(device),
-        "versions": versions()}))
+        "precision": precision, "processes": processes, "hardware": hardware(device), "versions": versions()}))
     if state:
         check_resumed(json.loads((folder / "args.json").read_text()), settings)
     loader = TrainLoader(
@@ -234,48 +231,8 @@ def _train(options: TrainOptions, recipe: str | None, interrupt: Interrupt) -> T
             tracker.store_init_configuration(settings)
     sizes = options.progressive_sizes or (size,)
     measured = "held_out" if options.held_out else "test"
-    rho = options.sam_rho or options.asam_rho
+    update = Update(options, accelerator, bare, optimizer, classes, teacher)
     interrupt.start(accelerator)
-
-    def forward_backward(
-        net: nn.Module, images: torch.Tensor, targets: torch.Tensor, guide: torch.Tensor | None, share_gradients: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add this batch's gradients to those there are, over all processes or here alone; returns (loss, logits)."""
-        with nullcontext() if share_gradients else accelerator.no_sync(net):
-            with accelerator.autocast():
-                logits = net(images)
-                loss = F.cross_entropy(logits, targets, label_smoothing=options.label_smoothing)
-                if guide is not None:
-                    loss = torch.lerp(
-                        loss, distillation(logits, guide, options.distill_temperature), options.distill_weight)
-            accelerator.backward(loss / options.accumulate)
-        return loss.detach(), logits.detach()
-
-    def update(
-        net: nn.Module, images: torch.Tensor, labels: torch.Tensor, key: tuple[int, ...], step_too: bool
-    ) -> None:
-        """A batch forward and backward and, unless its gradients are only added up, the step."""
-        # what is dropped out depends on the step alone, not on what came before: a resumed run draws the same
-        torch.manual_seed(hash((*key, rank)))
-        targets = labels
-        if options.mixup or options.cutmix:
-            images, targets = mix(images, labels, classes, options.mixup, options.cutmix, key)
-        with accelerator.autocast():
-            guide = teacher(images) if teacher else None
-        # each process goes uphill on its own images, as in SAM's own experiments (its section 4.1, m-sharpness)
-        loss, logits = forward_backward(net, images, targets, guide, step_too and not rho)
-        losses[key[-1]] = loss  # stays on the device: nothing waits for it
-        correct.add_((logits.argmax(1) == (labels if targets is labels else targets.argmax(1))).sum())
-        if not step_too:
-            return
-        if rho:
-            with uphill(bare, rho, adaptive=bool(options.asam_rho)):
-                torch.manual_seed(hash((*key, rank)))  # the same net twice: what was dropped out is so again
-                forward_backward(net, images, targets, guide, True)
-        if options.clip_grad is not None:
-            accelerator.clip_grad_norm_(net.parameters(), options.clip_grad)
-        optimizer.step()
-        optimizer.zero_grad()
 
     def save(step: int) -> Path | None:
         """Checkpoint after the epochs in the history and ``step`` steps; the main process writes."""
@@ -330,12 +287,13 @@ def _train(options: TrainOptions, recipe: str | None, interrupt: Interrupt) -> T
         for step, (images, labels) in enumerate(bar, start=first_step):
             key, last = (options.seed, epoch, step), (step + 1) % options.accumulate == 0 or step + 1 == len(loader)
             try:
-                update(model, images, labels, key, last)
+                losses[step], hits = update(model, images, labels, key, last)  # on the device: nothing waits for them
             except torch.OutOfMemoryError as error:
                 def again(count: int, images=images, labels=labels, key=key) -> None:
                     update(bare, images[:count], labels[:count], key, True)
 
                 raise out_of_memory(error, again, options, len(images), processes) from None
+            correct += hits
             if last:
                 number = epoch * updates + step // options.accumulate + 1
                 if ema:

@@ -1,0 +1,85 @@
+"""One batch: mixed, forward, compared with its targets and a teacher, backward, once more with SAM, and the step."""
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import nn
+
+from .distill import Teacher, distillation
+from .mixing import mix
+from .options import TrainOptions
+from .sam import uphill
+
+__all__ = ["Update"]
+
+
+class Update:
+    """What the options ask to be done with a batch.
+
+    Args:
+        options: Which losses, which passes.
+        accelerator: Its precision and its processes.
+        bare: The model as it was before it was compiled or spread over processes.
+        optimizer: Prepared by the accelerator.
+        classes: Number of classes.
+        teacher: The net to learn from too, or None.
+    """
+
+    def __init__(
+        self, options: TrainOptions, accelerator: Accelerator, bare: nn.Module, optimizer: Any, classes: int,
+        teacher: Teacher | None,
+    ) -> None:
+        self.options, self.accelerator, self.bare, self.optimizer = options, accelerator, bare, optimizer
+        self.classes, self.teacher = classes, teacher
+        self.rho = options.sam_rho or options.asam_rho
+
+    def __call__(
+        self, net: nn.Module, images: torch.Tensor, labels: torch.Tensor, key: tuple[int, ...], last: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns (loss, number of images whose likeliest class is right), both on the device.
+
+        Args:
+            net: The model, or what it was made into.
+            images: float (B, 3, H, W); may be overwritten.
+            labels: int64 (B,).
+            key: The only source of chance: seed, epoch and step.
+            last: Whether the step is made, or the gradients are only added up.
+        """
+        options, targets = self.options, labels
+        seed = hash((*key, self.accelerator.process_index))
+        torch.manual_seed(seed)  # what is dropped out depends on nothing that came before: a resumed run draws the same
+        if options.mixup or options.cutmix:
+            images, targets = mix(images, labels, self.classes, options.mixup, options.cutmix, key)
+            labels = targets.argmax(1)
+        with self.accelerator.autocast():
+            guide = self.teacher(images) if self.teacher else None
+        # each process goes uphill on its own images, as in SAM's own experiments (m-sharpness, its section 4.1)
+        loss, logits = self._forward_backward(net, images, targets, guide, share=last and not self.rho)
+        correct = (logits.argmax(1) == labels).sum()
+        if last:
+            if self.rho:
+                with uphill(self.bare, self.rho, adaptive=bool(options.asam_rho)):
+                    torch.manual_seed(seed)  # the same net twice: what was dropped out is so again
+                    self._forward_backward(net, images, targets, guide, share=True)
+            if options.clip_grad is not None:
+                self.accelerator.clip_grad_norm_(net.parameters(), options.clip_grad)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        return loss, correct
+
+    def _forward_backward(
+        self, net: nn.Module, images: torch.Tensor, targets: torch.Tensor, guide: torch.Tensor | None, share: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add up gradients, here or with those of the other processes; returns (loss, logits)."""
+        options = self.options
+        with nullcontext() if share else self.accelerator.no_sync(net):
+            with self.accelerator.autocast():
+                logits = net(images)
+                loss = F.cross_entropy(logits, targets, label_smoothing=options.label_smoothing)
+                if guide is not None:
+                    taught = distillation(logits, guide, options.distill_temperature)
+                    loss = torch.lerp(loss, taught, options.distill_weight)
+            self.accelerator.backward(loss / options.accumulate)
+        return loss.detach(), logits.detach()
