@@ -1,6 +1,6 @@
 """Train twice, once in peace and once killed again and again at random moments; compare the results bit for bit.
 
-python tests/kill_twenty_times.py --data-dir DATA --epochs 3 --sizes 16 --threads 1
+python tests/kill_twenty_times.py --data-dir DATA --epochs 2 --sizes 8 --batch-size 512 --threads 1
 
 SIGKILL ends the training at random moments, each followed by --resume. With the default a checkpoint is saved after
 each step, so that many kills fall into the saving. What happened is written beside this file as a table.
@@ -48,6 +48,11 @@ def newest(run: Path) -> tuple[int, int]:
     return int(epoch), int(step)
 
 
+def half_written(run: Path) -> set[Path]:
+    """What a killed saving left behind; the next one removes it."""
+    return set((run / "checkpoints").glob(".epoch-*"))
+
+
 def result(run: Path) -> tuple[str, list[dict[str, str]]]:
     """(sha256 of the weights, the curve without the times)."""
     with open(run / "metrics.csv", newline="") as file:
@@ -86,7 +91,8 @@ def main() -> None:
         moments = random.Random(args.seed)
         rows, resume = [], []
         for kill in range(1, args.kills + 1):
-            before, delay = newest(killed), moments.uniform(starting / 2, starting + 1.5 * training / args.kills)
+            before, left = newest(killed), half_written(killed)
+            delay = moments.uniform(starting / 2, starting + 1.5 * training / args.kills)
             process = subprocess.Popen(
                 [*arguments, "--output", str(killed), *resume], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
             time.sleep(delay)
@@ -95,7 +101,7 @@ def main() -> None:
                 sys.exit(f"the training ended with {process.returncode} before kill {kill}: choose more epochs")
             epoch, step = newest(killed)
             moment = "while it started" if (epoch, step) == before else "in training"
-            if list((killed / "checkpoints").glob(".epoch-*")):
+            if half_written(killed) - left:
                 moment = "while it saved"
             rows.append(
                 f"| {kill} | {delay:.2f} s | {moment} | "
