@@ -3,7 +3,7 @@
 accelerate launch scripts/finetune.py
 accelerate launch scripts/finetune.py --dataset FOLDER_WITH_A_SUBFOLDER_PER_CLASS --epochs 20
 """
-from wrn_hub.cli import Parser, add_options, add_push_option, options_from, push_from, run
+from wrn_hub.cli import Parser, add_options, add_push_option, options_from, push_from, run, say
 from wrn_hub.training.options import TrainOptions
 
 
@@ -20,11 +20,11 @@ def main() -> None:
     options, push = options_from(TrainOptions, parsed), push_from(parsed)
     if not parsed.versus_scratch:
         tuned = train(options)
-        print(tuned.summary())
+        say(tuned.summary())
         push(tuned.folder)
         return
     tuned, scratch = versus_scratch(options)
-    print(
+    say(
         f"\n{options.model} on {options.dataset}, {options.epochs} epochs each, "
         f"{tuned.measured.replace('_', '-')} accuracy\n"
         f"  fine-tuned    {tuned.accuracy:6.2%}  ({tuned.seconds:.0f} s)\n"

@@ -3,7 +3,7 @@
 accelerate launch scripts/train.py --model wrn_16_2 --dataset cifar10 --data-dir DATA --output runs/wrn_16_2
 accelerate launch scripts/train.py --recipe paper --model wrn_28_10 --dataset cifar100 --data-dir DATA
 """
-from wrn_hub.cli import Parser, add_options, add_push_option, options_from, push_from, run
+from wrn_hub.cli import Parser, add_options, add_push_option, options_from, push_from, run, say
 from wrn_hub.recipes import load_recipe, recipe_names
 from wrn_hub.training.options import TrainOptions
 
@@ -22,7 +22,7 @@ def main() -> None:
     parsed = parser.parse_args()
     options, push = options_from(TrainOptions, parsed), push_from(parsed)
     result = train(options, recipe)
-    print(result.summary())
+    say(result.summary())
     push(result.folder)
 
 

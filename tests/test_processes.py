@@ -29,11 +29,12 @@ def test_two_processes_train_and_measure_every_image_once(options, colours):
     run = [sys.executable, "-m", "accelerate.commands.launch", "--config_file",
            str(ROOT / "scripts" / "accelerate" / "two_cpu_processes.yaml"), "--main_process_port", "0"]
     arguments = ["--dataset", str(colours), "--image-size", "8"]
-    subprocess.run(
+    said = subprocess.run(
         [*run, str(ROOT / "scripts" / "train.py"), *arguments, "--model", "wrn_10_2", "--epochs", "2", "--batch-size",
          "12", "--lr", "0.05", "--sam-rho", "0.05", "--mixup", "0.2",
          "--crop-padding", "1", "--precision", "fp32", "--output", options.output],
-        env=ENVIRONMENT, check=True, capture_output=True, timeout=240)
+        env=ENVIRONMENT, check=True, capture_output=True, text=True, timeout=240).stdout
+    assert said.count("test accuracy") == 1
     assert json.loads(Path(options.output, "args.json").read_text())["processes"] == 2
 
     measured = {}

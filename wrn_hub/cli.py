@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 from .errors import Stopped, UserError, nearest
 
-__all__ = ["Parser", "add_options", "add_push_option", "options_from", "push_from", "run"]
+__all__ = ["Parser", "add_options", "add_push_option", "options_from", "push_from", "run", "say"]
 
 T = TypeVar("T")
 
@@ -98,6 +98,12 @@ def push_from(parsed: argparse.Namespace) -> Callable[[Path], None]:
 def is_main_process() -> bool:
     """Whether this is the process that speaks, before Accelerate is set up."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def say(text: str) -> None:
+    """Print a result, once for all processes."""
+    if is_main_process():
+        print(text)
 
 
 def run(main: Callable[[], None]) -> None:
