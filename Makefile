@@ -1,4 +1,5 @@
 # make finetune   fine-tune a pretrained Wide ResNet on real images, beside the same net from scratch
+# make hub        browse the models and serve them as the Hub does, on http://127.0.0.1:8000
 # make test       every test
 # make lint       ruff and mypy
 # Each makes .venv and installs into it by itself; all it needs is Python 3.11 or newer.
@@ -6,10 +7,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: finetune test lint clean
+.PHONY: finetune hub test lint clean
 
 finetune: .venv/installed
 	$(BIN)/accelerate launch --quiet --config_file scripts/accelerate/one_process.yaml scripts/finetune.py --versus-scratch
+
+hub: .venv/installed-hub
+	$(BIN)/python scripts/hub.py
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
@@ -30,6 +34,10 @@ clean:
 
 .venv/installed: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+.venv/installed-hub: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[hub]'
 	touch $@
 
 .venv/installed-dev: .venv/installed tests/fetch_timm_tests.py

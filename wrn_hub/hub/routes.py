@@ -4,14 +4,14 @@ The real clients work unchanged when HF_ENDPOINT names a server with these route
 files with their sizes and sums, and downloads, whole or in part.
 """
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
-from huggingface_hub.repocard import metadata_load
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from .markdown import as_list, split_card
 from .store import CARD, CONFIG, File, NotFound, Revision, Store
 
 __all__ = ["LARGE", "error", "not_found", "read_routes"]
@@ -39,12 +39,11 @@ def _entry(path: str, file: File) -> dict[str, Any]:
 
 
 def _information(found: Revision) -> dict[str, Any]:
-    card = metadata_load(found.files[CARD].content) if CARD in found.files else None
-    card = card or {}
+    card, _ = split_card(found.files[CARD].content.read_text()) if CARD in found.files else ({}, "")
     return {
         "_id": found.repo_id, "id": found.repo_id, "modelId": found.repo_id, "author": found.repo_id.partition("/")[0],
         "sha": found.commit, "private": False, "gated": False, "disabled": False, "downloads": 0, "likes": 0,
-        "tags": [*card.get("tags", []), *([f"license:{card['license']}"] if "license" in card else [])],
+        "tags": [*as_list(card.get("tags")), *(f"license:{name}" for name in as_list(card.get("license")))],
         "pipeline_tag": card.get("pipeline_tag"), "library_name": card.get("library_name"), "cardData": card,
         "siblings": [
             {"rfilename": path, "size": file.size, "blobId": file.blob_id,
@@ -114,11 +113,17 @@ def read_routes(store: Store) -> list[BaseRoute]:
 
     def resolve(request: Request) -> Response:
         found = at(request)
-        path = request.path_params["path"]
+        path, query = request.path_params["path"], request.url.query
         file = found.file(path)
+        if request.path_params["revision"] != found.commit:
+            # Clients look at a file first and then fetch it from where this leads: what they looked at, or nothing,
+            # where a new version came between. They would not notice a body of the same size.
+            place = request.url.path.partition("/resolve/")[0]
+            location = f"{place}/resolve/{found.commit}/{quote(path)}" + (f"?{query}" if query else "")
+            return RedirectResponse(location, 307, {"X-Repo-Commit": found.commit, "Cache-Control": "no-cache"})
         etag = file.sha256 if path.endswith(LARGE) else file.blob_id
         headers = {"X-Repo-Commit": found.commit, "ETag": f'"{etag}"', "Cache-Control": "no-cache",
-                   "X-Content-Type-Options": "nosniff"}
+                   "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
         if path.endswith(LARGE):
             headers |= {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(file.size)}
         return FileResponse(file.content, headers=headers, filename=path.rsplit("/", 1)[-1],

@@ -1,18 +1,78 @@
 """A hub of one's own: a folder of staged models, served as the Hub serves its repositories."""
+import socket
+import threading
+from collections.abc import Callable
+
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 
-from .routes import not_found, read_routes
-from .store import NotFound, Store
+from ..errors import UserError
+from .pages import page_routes, problem_page, rows
+from .routes import error, not_found, read_routes
+from .store import FolderStore, NotFound
 
 __all__ = ["application", "serve"]
 
 
-def application(store: Store) -> Starlette:
+def _problem(request: Request, problem: Exception) -> Response:
+    """Programs are answered as the Hub answers them, people by a page."""
+    for_programs = request.url.path.startswith("/api/") or "/resolve/" in request.url.path
+    if isinstance(problem, NotFound):
+        answer = not_found(request, problem)
+        return answer if for_programs else problem_page(request, 404, str(problem))
+    assert isinstance(problem, HTTPException)
+    if for_programs:
+        return error(problem.status_code, problem.detail)
+    message = f"There is no page {request.url.path} here." if problem.status_code == 404 else problem.detail
+    return problem_page(request, problem.status_code, message)
+
+
+def application(store: FolderStore) -> Starlette:
     """The hub as an ASGI application."""
-    return Starlette(routes=read_routes(store), exception_handlers={NotFound: not_found})
+    return Starlette(
+        routes=[*read_routes(store), *page_routes(store)],
+        exception_handlers={NotFound: _problem, HTTPException: _problem})
 
 
-def serve(store: Store, host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Serve until Ctrl-C."""
-    uvicorn.run(application(store), host=host, port=port, log_level="warning")
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family)
+    except socket.gaierror:
+        raise UserError(f"--host {host}: no address of this machine; 127.0.0.1 is for it alone, 0.0.0.0 for its "
+                        "whole network") from None
+    except (OSError, OverflowError) as problem:
+        why = problem.strerror if isinstance(problem, OSError) else "ports are 0 to 65535"
+        raise UserError(f"cannot listen on port {port} of {host}: {why}; name another with --port") from None
+
+
+def serve(store: FolderStore, host: str = "127.0.0.1", port: int = 8000, say: Callable[[str], None] = print) -> None:
+    """Serve until Ctrl-C.
+
+    Args:
+        store: What to serve.
+        host: Address of this machine to listen on; "0.0.0.0" for all of them.
+        port: 0 for any that is free.
+        say: Told where the hub is, once it can be asked.
+
+    Raises:
+        UserError: the port is taken, or the address isn't this machine's.
+    """
+    listener = _listen(host, port)
+    name = socket.gethostname() if host in ("0.0.0.0", "::") else host
+    endpoint = f"http://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
+    count = len(store.repositories())
+    say(f"{count} {'model' if count == 1 else 'models'} of {store.root} to browse: {endpoint}")
+    say(f"to load them, set HF_ENDPOINT={endpoint} for what loads from the Hub; Ctrl-C ends")
+    # so that whoever opens the start page first need not wait for every net to be built and every file to be hashed
+    threading.Thread(target=rows, args=(store,), daemon=True).start()
+    config = uvicorn.Config(application(store), log_level="warning", timeout_graceful_shutdown=3)
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    except KeyboardInterrupt:
+        pass  # raised again by the server after it has ended in order
+    finally:
+        listener.close()

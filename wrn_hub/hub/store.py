@@ -7,6 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
 from ..errors import UserError
 
 __all__ = ["ORGANISATION", "File", "FolderStore", "NotFound", "Revision", "Store"]
@@ -48,9 +51,12 @@ class File:
 
 @lru_cache(maxsize=4096)
 def _read(path: Path, size: int, _modified: int) -> File:
-    content = path.read_bytes()
-    return File(path, size, hashlib.sha256(content).hexdigest(),
-                hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest())
+    sha256, blob_id = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size)
+    with path.open("rb") as content:
+        while chunk := content.read(1 << 20):
+            sha256.update(chunk)
+            blob_id.update(chunk)
+    return File(path, size, sha256.hexdigest(), blob_id.hexdigest())
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,8 @@ class Store(Protocol):
 class FolderStore:
     """A folder of staged models, such as ``model_cards``: each subfolder that holds a model is a repository.
 
-    The commit is computed from the files, so it changes when they do. What is changed is served at once.
+    So is each that holds one in ``model/``, as the folder of a training does. The commit is computed from the files,
+    so it changes when they do. What is changed is served at once.
 
     Args:
         root: The folder.
@@ -106,34 +113,65 @@ class FolderStore:
         self.root, self.organisation = Path(root).resolve(), organisation
         if not self.root.is_dir():
             raise UserError(f"{root} is not a folder: name one with a subfolder per model, such as model_cards")
-        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", organisation):
-            raise UserError(f"organisation {organisation!r}: allowed are letters, digits, '-', '_' and '.'")
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", organisation) or organisation in ("api", "datasets"):
+            raise UserError(
+                f"organisation {organisation!r}: allowed are letters, digits, '-', '_' and '.', but not api or datasets")
+
+    def _models(self) -> dict[str, Path]:
+        """The folder of each repository by its id."""
+        found = {}
+        for folder in self.root.iterdir():
+            repo_id = f"{self.organisation}/{folder.name}"
+            for place in (folder, folder / "model"):
+                if _can_be_asked_for(repo_id) and (place / CONFIG).is_file() and (place / WEIGHTS).is_file():
+                    found.setdefault(repo_id, place)
+        return found
 
     def repositories(self, kind: str = "models") -> list[str]:
-        if kind != "models":
-            return []
-        return sorted(
-            f"{self.organisation}/{folder.name}" for folder in self.root.iterdir()
-            if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file() and not folder.name.startswith("."))
+        return sorted(self._models()) if kind == "models" else []
 
     def revision(self, kind: str, repo_id: str, revision: str = "main") -> Revision:
-        if repo_id not in self.repositories(kind):
+        folder = self._models().get(repo_id) if kind == "models" else None
+        if folder is None:
             raise NotFound("RepoNotFound", f"there is no repository {repo_id} here")
-        files = repository_files(self.root / repo_id.partition("/")[2])
+        try:
+            files = repository_files(folder)
+        except FileNotFoundError:
+            raise NotFound("RepoNotFound", f"{repo_id} is being replaced; ask again") from None
         listing = "".join(f"{path} {file.sha256}\n" for path, file in files.items())
         commit = hashlib.sha1(listing.encode()).hexdigest()
         if revision not in ("main", commit):
             raise NotFound("RevisionNotFound", f"{repo_id} has no revision {revision}; there is only main, {commit}")
         return Revision(repo_id, commit, files, branches={"main": commit})
 
+    def extras(self) -> dict[str, Path]:
+        """Cards and pictures that belong to no repository, by path: of folders without weights, and beside them all."""
+        models = {repo_id.partition("/")[2] for repo_id in self._models()}
+        return {
+            path.relative_to(self.root).as_posix(): path
+            for pattern in ("*", "*/*") for path in sorted(self.root.glob(pattern))
+            if path.suffix in (".md", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".svg")
+            and path.relative_to(self.root).parts[0] not in models and _may_be_served(path, self.root)}
+
+
+def _can_be_asked_for(repo_id: str) -> bool:
+    """Whether the Hub's clients take this for the name of a repository."""
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError:
+        return False
+    return True
+
+
+def _may_be_served(path: Path, root: Path) -> bool:
+    """Whether this is a file below root, not hidden, and no link to somewhere else."""
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    return not hidden and path.is_file() and path.resolve().is_relative_to(root)
+
 
 def repository_files(folder: Path) -> dict[str, File]:
     """The files of a repository's folder by path, sorted: no hidden ones, and none that a link brings from outside."""
     folder = folder.resolve()
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in name.parts)
-        if path.is_file() and not hidden and path.resolve().is_relative_to(folder):
-            found[name.as_posix()] = File.read(path)
-    return found
+    return {
+        path.relative_to(folder).as_posix(): File.read(path) for path in sorted(folder.rglob("*"))
+        if _may_be_served(path, folder)}

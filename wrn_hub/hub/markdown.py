@@ -1,0 +1,57 @@
+"""Model cards for people and for machines: the YAML block as a dict, the Markdown as HTML that is safe to show."""
+import json
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import nh3
+import yaml
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
+from markdown_it import MarkdownIt
+
+__all__ = ["as_list", "render", "split_card"]
+
+_PARSER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+
+
+def split_card(text: str) -> tuple[dict[str, Any], str]:
+    """The metadata of a card and the Markdown after it; a block that is no YAML mapping counts as no metadata."""
+    block = REGEX_YAML_BLOCK.search(text)
+    if not block:
+        return {}, text
+    try:
+        metadata = yaml.safe_load(block.group(2))
+    except yaml.YAMLError:
+        metadata = None
+    # YAML has dates, and JSON, in which the Hub hands the metadata on, has not
+    return json.loads(json.dumps(metadata, default=str)) if isinstance(metadata, dict) else {}, text[block.end():]
+
+
+def as_list(value: Any) -> list[str]:
+    """Metadata that may be missing, one value or many."""
+    return [str(item) for item in (value if isinstance(value, list) else [value]) if item is not None]
+
+
+def render(markdown: str, base: str) -> str:
+    """Markdown, with tables and HTML within, as HTML without scripts, styles and whatever else could do something.
+
+    Args:
+        markdown: A card's text.
+        base: Address that relative links and pictures start from, with a slash at its end. Pictures from elsewhere are
+            left out, with their description in their place: nothing of a page is fetched from another server.
+    """
+    tokens = _PARSER.parse(markdown)
+    for token in tokens:
+        if align := str(token.attrs.pop("style", "")).removeprefix("text-align:"):
+            token.attrs["align"] = align  # a style would be taken out below, and by the pages' security policy
+        if token.type == "th_open":
+            token.attrs["scope"] = "col"
+
+    def resolved(tag: str, name: str, value: str) -> str | None:
+        if (tag, name) not in (("img", "src"), ("a", "href")) or value.startswith("#"):
+            return value
+        address = urlsplit(value)
+        if not address.scheme and not address.netloc:
+            return urljoin(base, value)
+        return value if tag == "a" else None
+
+    return nh3.clean(_PARSER.renderer.render(tokens, _PARSER.options, {}), attribute_filter=resolved)
