@@ -71,11 +71,14 @@ class Tensors:
 
     Attributes:
         parameters: Number of parameters; the running statistics of BatchNorm are none.
-        dtypes: Their types as safetensors names them, the most frequent first.
+        dtypes: Their types, the most frequent first.
     """
 
     parameters: int
     dtypes: tuple[str, ...]
+
+
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 @lru_cache(maxsize=1024)
@@ -89,7 +92,7 @@ def _tensors(weights: File) -> Tensors | None:
                     counts[part.get_dtype()] = counts.get(part.get_dtype(), 0) + prod(part.get_shape())
     except (OSError, SafetensorError):
         return None
-    return Tensors(sum(counts.values()), tuple(sorted(counts, key=lambda dtype: -counts[dtype])))
+    return Tensors(sum(counts.values()), tuple(_DTYPES.get(dtype, dtype) for dtype in sorted(counts, key=lambda dtype: -counts[dtype])))
 
 
 def _config(found: Revision) -> dict[str, Any]:
@@ -141,8 +144,10 @@ class Row:
 def _served_row(store: FolderStore, repo_id: str, known: dict[str, Variant]) -> tuple[Row, str]:
     found = store.revision("models", repo_id)
     config = _config(found)
-    arch, side, tag = str(config.get("architecture", "")), _side(config), _preprocessing(config).get("tag")
-    dataset, top1 = tag if tag in DATASETS else None, None
+    arch, side, cfg = str(config.get("architecture", "")), _side(config), _preprocessing(config)
+    # a net of somebody's own classes still has the tag of the net that it came from
+    same = cfg.get("tag") in DATASETS and as_list(cfg.get("label_names")) == [*DATASETS[cfg["tag"]].classes]
+    dataset, top1 = cfg["tag"] if same else None, None
     try:
         if "results.json" in found.files:
             results = Results.read(found.files["results.json"].content)
@@ -172,7 +177,7 @@ def rows(store: FolderStore) -> list[Row]:
 
 @dataclass(frozen=True)
 class Number:
-    """One result of a card's model-index, as the card has it."""
+    """One result of a card's model-index, in which accuracies are in %."""
 
     metric: str
     value: str
@@ -186,8 +191,10 @@ def _numbers(metadata: dict[str, Any]) -> list[Number]:
             for result in entry["results"]:
                 dataset = result["dataset"]
                 where = " ".join(str(dataset[key]) for key in ("name", "split") if key in dataset)
-                found += [Number(metric.get("name") or metric["type"], str(metric["value"]), where)
-                          for metric in result["metrics"]]
+                found += [
+                    Number(metric.get("name") or metric["type"],
+                           f"{metric['value']} %" if metric["type"] == "accuracy" else str(metric["value"]), where)
+                    for metric in result["metrics"]]
     except (TypeError, KeyError, AttributeError):
         return []  # somebody's own card, written otherwise
     return found

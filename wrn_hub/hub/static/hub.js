@@ -50,7 +50,7 @@ if (form) {
     const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
     for (const row of rows) {
-      const said = row.textContent.toLowerCase();
+      const said = `${row.cells[0].textContent} ${row.cells[1].textContent}`.toLowerCase(); // model and dataset
       row.hidden = (weights.checked && row.classList.contains("without")) || !words.every((word) => said.includes(word));
       shown += !row.hidden;
     }
@@ -61,6 +61,9 @@ if (form) {
   form.addEventListener("submit", (event) => event.preventDefault());
   window.addEventListener("pageshow", filter); // the browser puts back what was typed before
 }
+
+// On a phone the card comes first.
+if (matchMedia("(max-width: 60rem)").matches) document.querySelector("details.facts")?.removeAttribute("open");
 
 async function copy(code) {
   if (navigator.clipboard) return navigator.clipboard.writeText(code.textContent);

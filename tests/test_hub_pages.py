@@ -1,0 +1,240 @@
+"""The local hub's pages: what they say, what they leave out, and how they behave in a real browser."""
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+import timm
+from hub_server import served
+
+import wrn_hub
+from wrn_hub.hub.markdown import render, split_card
+from wrn_hub.hub.pages import known_variants, rows
+from wrn_hub.hub.serve import application
+from wrn_hub.hub.store import FolderStore
+from wrn_hub.models.export import save_model
+
+ROOT = Path(__file__).resolve().parent.parent
+NAME = "wrn_16_2.cifar10"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A hub of everything that may lie in one: a staged model, one's own of a training, a card alone, a picture."""
+    folder = tmp_path_factory.mktemp("models")
+    shutil.copytree(ROOT / "model_cards" / NAME, folder / NAME)
+    save_model(timm.create_model("wrn_10_2", num_classes=2), folder / "pets" / "model", classes=["cat", "<b>dog</b>"])
+    (folder / "wrn_50_2").mkdir()
+    (folder / "wrn_50_2" / "README.md").write_text("# wrn_50_2\n\nWeights of timm's. ![a curve](curve.png)\n")
+    shutil.copy(folder / NAME / "curve.png", folder / "wrn_50_2")
+    shutil.copy(folder / NAME / "curve.png", folder / "frontier.png")
+    (folder / "README.md").write_text("![Accuracy and cost of every net](frontier.png)\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def endpoint(folder):
+    known_variants()  # builds every net once, which a browser need not wait for
+    with served(application(FolderStore(folder))) as address:
+        yield address
+
+
+def page(address: str) -> str:
+    with urlopen(address) as answer:
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        return answer.read().decode()
+
+
+def test_tables_and_html_of_a_card_are_shown_and_its_pictures_found():
+    shown = render(
+        "| a | b |\n|---|---:|\n| 1 | 2 |\n\n![one](p.png) <img src='q.png'> [file](results.json) [up](#up)\n\n"
+        "<details><summary>More</summary>\n\n`code`\n\n</details>\n\n[paper](https://arxiv.org/abs/1605.07146)",
+        "/wrn-hub/net/resolve/main/")
+    assert '<th align="right" scope="col">b</th>' in shown and '<td align="right">2</td>' in shown
+    for path in ("p.png", "q.png"):
+        assert f'src="/wrn-hub/net/resolve/main/{path}"' in shown
+    assert 'href="/wrn-hub/net/resolve/main/results.json"' in shown and 'href="#up"' in shown
+    assert "<details><summary>More</summary>" in shown and "<code>code</code>" in shown
+    assert 'href="https://arxiv.org/abs/1605.07146"' in shown
+
+
+@pytest.mark.parametrize("harmful", [
+    "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[a](javascript:alert(1))",
+    "<a href='javascript:alert(1)'>a</a>", "<style>*{}</style>", "<iframe src=/></iframe>", "<p style='color:red'>a</p>",
+    "![tracked](https://example.com/pixel.png)", "<img src=//example.com/pixel.png>", "<svg onload=alert(1)>",
+    "![a](data:image/png;base64,AA)"])
+def test_nothing_in_a_card_acts_or_is_fetched_from_elsewhere(harmful):
+    """Every element and attribute that is left is looked at, as a browser would read it."""
+    left = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            left.append((tag, dict(attributes)))
+
+    Reader().feed(render(f"before\n\n{harmful}\n\nafter", "/org/net/resolve/main/"))
+    assert left[0][0] == "p" and left[-1][0] == "p"
+    for tag, attributes in left:
+        assert tag not in ("script", "style", "iframe", "svg")
+        assert set(attributes) <= {"src", "alt", "href", "rel"}
+        assert attributes.get("src", "/org/net/").startswith("/org/net/")
+        assert not attributes.get("href", "").startswith("javascript")
+
+
+def test_metadata_that_is_none_is_no_metadata():
+    assert split_card("---\nlicense: mit\ndate: 2026-01-01\n---\ntext") == (
+        {"license": "mit", "date": "2026-01-01"}, "text")
+    assert split_card("---\n[1, {\n---\ntext") == ({}, "text")
+    assert split_card("---\n- a\n---\ntext") == ({}, "text")
+    assert split_card("text") == ({}, "text")
+
+
+def test_the_table_has_every_variant_once_and_the_served_models_first(folder):
+    found = rows(FolderStore(folder))
+    assert [row.name for row in found if row.weights] == ["pets", NAME] == [row.name for row in found[:2]]
+    own, staged = found[:2]
+    results = json.loads((folder / NAME / "results.json").read_text())
+    assert (staged.dataset, staged.top1) == ("cifar10", results["top1"])
+    assert staged.parameters == known_variants()["wrn_16_2"].parameters
+    assert staged.weights == wrn_hub.weights.MANIFEST[NAME]["bytes"]
+    assert own.dataset is None and own.top1 is None  # it is of somebody's own classes, not of CIFAR-10
+    assert own.parameters == sum(p.numel() for p in timm.create_model("wrn_10_2", num_classes=2).parameters())
+    others = {row.name for row in found[2:]}
+    assert others == set(known_variants()) - {"wrn_16_2", "wrn_10_2"}
+    (card_alone,) = [row for row in found[2:] if row.href]
+    assert card_alone.href == "/wrn-hub/wrn_50_2" and "tv_in1k" in card_alone.elsewhere
+
+
+def test_a_repository_page_shows_the_card_and_the_facts(endpoint, folder):
+    shown = page(f"{endpoint}/wrn-hub/{NAME}")
+    metadata, _ = split_card((folder / NAME / "README.md").read_text())
+    (metric,) = metadata["model-index"][0]["results"][0]["metrics"]
+    for fact in (f"{metric['value']} %", *metadata["tags"], *metadata["datasets"], metadata["license"],
+                 wrn_hub.weights.MANIFEST[NAME]["sha256"],
+                 FolderStore(folder).revision("models", f"wrn-hub/{NAME}").commit):
+        assert fact in shown, fact
+    assert f'<img src="/wrn-hub/{NAME}/resolve/main/curve.png"' in shown
+    assert "model-index" not in shown and "<h1>" in shown
+
+
+def test_a_model_without_a_card_has_a_page_of_its_config(endpoint):
+    shown = page(f"{endpoint}/wrn-hub/pets")
+    assert "wrn_10_2" in shown and "0 cat, 1 &lt;b&gt;dog&lt;/b&gt;" in shown
+    assert "0.4914, 0.4822, 0.4465" in shown and "hf-hub:wrn-hub/pets" in shown
+
+
+def test_a_card_without_a_model_is_a_page_and_no_repository(endpoint):
+    shown = page(f"{endpoint}/wrn-hub/wrn_50_2")
+    (picture,) = re.findall(r'<img src="(/-/folder[^"]+)"', shown)
+    assert urlopen(endpoint + picture).read(4) == b"\x89PNG"
+    with pytest.raises(HTTPError, match="404"):
+        urlopen(f"{endpoint}/api/models/wrn-hub/wrn_50_2")
+
+
+def test_the_list_of_files_has_their_sizes_sums_and_links(endpoint, folder):
+    shown = page(f"{endpoint}/wrn-hub/{NAME}/tree/main")
+    for path, file in FolderStore(folder).revision("models", f"wrn-hub/{NAME}").files.items():
+        assert file.sha256 in shown and f'data-value="{file.size}"' in shown
+        assert urlopen(f"{endpoint}/wrn-hub/{NAME}/resolve/main/{path}").read() == file.content.read_bytes()
+        assert f'href="/wrn-hub/{NAME}/resolve/main/{path}"' in shown
+
+
+def test_pictures_beside_the_models_are_on_the_start_page(endpoint):
+    shown = page(endpoint)
+    assert '<img src="/-/folder/frontier.png" alt="Accuracy and cost of every net">' in shown
+
+
+def test_an_empty_folder_says_what_belongs_into_it(tmp_path):
+    with served(application(FolderStore(tmp_path))) as address:
+        assert "No model is here yet" in page(address)
+
+
+def test_unknown_addresses_are_answered_to_programs_and_to_people(endpoint):
+    for path, kind in (("/api/agents", "application/json"), ("/api/models/a/b", "application/json"),
+                       ("/a/b/resolve/main/c", "application/json"), ("/a/b", "text/html"), ("/a/b/c/d", "text/html"),
+                       ("/-/folder/../../etc/passwd", "text/html"), ("/other-organisation", "text/html")):
+        with pytest.raises(HTTPError) as caught:
+            urlopen(endpoint + path)
+        assert caught.value.code == 404 and caught.value.headers["Content-Type"].startswith(kind), path
+
+
+def test_a_card_with_broken_metadata_or_a_broken_config_is_still_shown(tmp_path):
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "README.md").write_text("---\ntags: [\n---\n# My net\n")
+    (tmp_path / "net" / "config.json").write_text("{")
+    (tmp_path / "net" / "model.safetensors").write_text("cut off")
+    (tmp_path / "net" / "results.json").write_text("[]")
+    with served(application(FolderStore(tmp_path, "my-lab"))) as address:
+        assert "<h1>My net</h1>" in page(f"{address}/my-lab/net")
+        assert 'href="/my-lab/net"' in page(address)
+        assert json.load(urlopen(f"{address}/api/models/my-lab/net"))["tags"] == []
+        (tmp_path / "net" / "README.md").write_text("---\ntags: alone\nlicense:\nmodel-index: [1]\n---\n")
+        assert "without a card" in page(f"{address}/my-lab/net")
+        assert json.load(urlopen(f"{address}/api/models/my-lab/net"))["tags"] == ["alone"]
+
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture
+def browser():
+    if not BROWSER:
+        pytest.skip("no Chromium on this machine (on Debian: apt-get install chromium)")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=[
+            "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+            "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"])
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_browsing_it(endpoint, browser, width):
+    complaints, asked = [], []
+    tab = browser.new_page(viewport={"width": width, "height": 800})
+    tab.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    tab.on("pageerror", lambda problem: complaints.append(str(problem)))
+    tab.on("request", lambda request: asked.append(request.url))
+
+    def shown() -> list[str]:
+        return [cell.inner_text() for cell in tab.locator("tbody th").all() if cell.is_visible()]
+
+    def loaded() -> list[bool]:
+        return tab.locator("img").evaluate_all("all => all.map(one => one.complete && one.naturalWidth > 0)")
+
+    tab.goto(endpoint, wait_until="networkidle")
+    everything = shown()
+    assert loaded() and all(loaded())
+
+    tab.get_by_label("Filter").fill("wrn 16")
+    assert shown() == [name for name in everything if "wrn" in name and "16" in name] != everything
+    tab.get_by_label("only with weights here").check()
+    assert shown() == [NAME] and tab.locator("output").inner_text() == f"1 of {len(everything)}"
+    tab.get_by_label("only with weights here").uncheck()
+    tab.get_by_label("Filter").fill("")
+    assert shown() == everything
+
+    parameters = tab.get_by_role("columnheader", name="Parameters")
+    parameters.get_by_role("button").press("Enter")  # with the keys alone
+    assert parameters.get_attribute("aria-sort") == "ascending" and shown()[0] == "wrn_16_1"
+    parameters.get_by_role("button").click()
+    assert parameters.get_attribute("aria-sort") == "descending" and shown()[0] == "wrn_70_16"
+    tab.get_by_role("columnheader", name="Accuracy").get_by_role("button").click()
+    assert parameters.get_attribute("aria-sort") == "none" and shown()[0] == NAME  # nothing measured comes last
+
+    tab.get_by_role("link", name=NAME).click()
+    tab.wait_for_load_state("networkidle")
+    assert tab.url == f"{endpoint}/wrn-hub/{NAME}"
+    assert len(loaded()) == 5 and all(loaded())
+    tab.locator("article .code button").first.click()
+    assert tab.locator("article .code button").first.inner_text() == "Copied"
+    for address in (f"/wrn-hub/{NAME}", f"/wrn-hub/{NAME}/tree/main", "/wrn-hub/pets", "/wrn-hub/wrn_50_2", "/"):
+        tab.goto(endpoint + address, wait_until="networkidle")
+        assert tab.evaluate("document.documentElement.scrollWidth") == width, f"{address} is wider than the window"
+
+    assert complaints == []
+    assert asked and all(url.startswith(endpoint + "/") for url in asked)
