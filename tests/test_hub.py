@@ -1,5 +1,8 @@
 """The local hub, asked by the real clients: huggingface_hub here, timm and transformers in processes of their own."""
+import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from http.client import HTTPConnection
@@ -11,10 +14,14 @@ import torch
 from hub_server import served
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from PIL import Image
 
 import wrn_hub
-from wrn_hub.hub.serve import application
+from wrn_hub.errors import UserError
+from wrn_hub.facts import DATASETS
+from wrn_hub.hub.serve import application, serve
 from wrn_hub.hub.store import FolderStore
+from wrn_hub.models.export import save_model
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "wrn_16_2.cifar10"
@@ -77,13 +84,151 @@ def test_a_link_that_leads_outside_is_not_served(tmp_path):
     assert set(found.files) == {"config.json", "model.safetensors"}
 
 
+def client(endpoint: str, home: Path, code: str, *arguments: object) -> str:
+    """Run Python in a process of its own that knows no Hub but this one; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=home, capture_output=True, text=True, env={
+            **os.environ, "PYTHONPATH": str(ROOT), "HF_ENDPOINT": endpoint, "HF_HOME": str(home / "cache"),
+            "HF_HUB_OFFLINE": "0"})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_timm_loads_from_it(endpoint, tmp_path):
-    code = (
+    client(endpoint, tmp_path, (
         "import sys, timm, torch, wrn_hub; "
         f"model = timm.create_model('hf-hub:wrn-hub/{NAME}', pretrained=True).eval(); "
-        "torch.manual_seed(0); torch.save(model(torch.randn(2, 3, 32, 32)), sys.argv[1])")
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "logits.pt")], check=True, env={
-        **os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"})
+        "torch.manual_seed(0); torch.save(model(torch.randn(2, 3, 32, 32)), sys.argv[1])"), tmp_path / "logits.pt")
     model = timm.create_model(NAME, pretrained=True).eval()
     torch.manual_seed(0)
     assert torch.equal(torch.load(tmp_path / "logits.pt"), model(torch.randn(2, 3, 32, 32)))
+
+
+def test_transformers_loads_from_it_and_says_the_same_as_timm(endpoint, tmp_path):
+    Image.linear_gradient("L").convert("RGB").save(tmp_path / "image.png")
+    said = json.loads(client(endpoint, tmp_path, f"""
+import json
+import torch
+import wrn_hub
+from transformers import pipeline
+classify = pipeline("image-classification", model="wrn-hub/{NAME}")
+torch.manual_seed(0)
+torch.save(classify.model(pixel_values=torch.randn(2, 3, 32, 32)).logits, "logits.pt")
+print(json.dumps(classify("image.png")))
+"""))
+    model = timm.create_model(NAME, pretrained=True).eval()
+    torch.manual_seed(0)
+    assert torch.equal(torch.load(tmp_path / "logits.pt"), model(torch.randn(2, 3, 32, 32)))
+    transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=model))
+    with torch.inference_mode():
+        probabilities = model(transform(Image.open(tmp_path / "image.png")).unsqueeze(0)).softmax(dim=1)[0]
+    assert said[0]["label"] == DATASETS["cifar10"].classes[probabilities.argmax()]
+    assert [entry["score"] for entry in said] == pytest.approx(probabilities.sort(descending=True).values[:5].tolist())
+
+
+@pytest.mark.parametrize("card", sorted((ROOT / "model_cards").glob("*/README.md")), ids=lambda path: path.parent.name)
+def test_every_snippet_of_a_card_runs_against_it(endpoint, card, tmp_path):
+    """As they stand, one after the other, where nothing but an image.png lies."""
+    snippets = re.findall(r"```python\n(.*?)```", card.read_text(), re.DOTALL)
+    assert snippets
+    Image.linear_gradient("L").convert("RGB").save(tmp_path / "image.png")
+    run_all = "import json, sys\nfor snippet in json.loads(sys.argv[1]): exec(snippet, {'__name__': '__main__'})"
+    assert client(endpoint, tmp_path, run_all, json.dumps(snippets))
+
+
+def ask(endpoint: str, method: str, path: str, **headers: str):
+    """One request, without following where it leads."""
+    connection = HTTPConnection(endpoint.removeprefix("http://"))
+    connection.request(method, path, headers=headers)
+    answer = connection.getresponse()
+    return answer.status, answer.headers, answer.read()
+
+
+def test_a_part_of_a_file_and_its_head_alone(endpoint, api):
+    commit = api.model_info(f"wrn-hub/{NAME}").sha
+    path = f"/wrn-hub/{NAME}/resolve/{commit}/model.safetensors"
+    content = (ROOT / "model_cards" / NAME / "model.safetensors").read_bytes()
+    status, headers, body = ask(endpoint, "HEAD", path)
+    assert (status, body, int(headers["Content-Length"])) == (200, b"", len(content))
+    assert headers["ETag"] == f'"{wrn_hub.weights.MANIFEST[NAME]["sha256"]}"' and headers["X-Repo-Commit"] == commit
+    status, headers, body = ask(endpoint, "GET", path, Range="bytes=100-199")
+    assert (status, body, headers["Content-Range"]) == (206, content[100:200], f"bytes 100-199/{len(content)}")
+    assert ask(endpoint, "GET", path, Range="bytes=-10")[2] == content[-10:]
+    assert ask(endpoint, "GET", path, Range=f"bytes={len(content)}-")[0] == 416
+
+
+def test_a_file_is_the_one_that_was_looked_at_or_none(tmp_path):
+    """A net is trained anew between a client's look at a file and its download: same size, other bytes."""
+    def put(seed: int) -> bytes:
+        torch.manual_seed(seed)
+        return (save_model(timm.create_model("wrn_10_2"), tmp_path / "runs" / "net") / "model.safetensors").read_bytes()
+
+    first = put(1)
+    with served(application(FolderStore(tmp_path / "runs", "my-lab"))) as endpoint:
+        status, headers, _ = ask(endpoint, "HEAD", "/my-lab/net/resolve/main/model.safetensors")
+        assert status == 307 and ask(endpoint, "GET", headers["Location"])[2] == first
+        second = put(2)
+        assert len(second) == len(first) and second != first
+        assert ask(endpoint, "GET", headers["Location"])[0] == 404
+
+        def download() -> bytes:
+            return Path(hf_hub_download(
+                "my-lab/net", "model.safetensors", endpoint=endpoint, cache_dir=tmp_path / "cache", token=False,
+            )).read_bytes()
+
+        assert download() == second
+        third = put(3)
+        assert download() == third
+
+
+def test_trainings_are_served_under_their_folders_names(tmp_path):
+    save_model(timm.create_model("wrn_10_2"), tmp_path / "finetune" / "model")
+    (tmp_path / "finetune" / "args.json").write_text("{}")
+    for name in ("not a name", ".hidden", "empty"):
+        save_model(timm.create_model("wrn_10_2"), tmp_path / name)
+    (tmp_path / "empty" / "model.safetensors").unlink()
+    store = FolderStore(tmp_path)
+    assert store.repositories("models") == ["wrn-hub/finetune"] and store.repositories("datasets") == []
+    assert set(store.revision("models", "wrn-hub/finetune").files) == {"config.json", "model.safetensors"}
+
+
+@pytest.fixture
+def process(tmp_path):
+    """scripts/hub.py, serving one model on a free port."""
+    save_model(timm.create_model("wrn_10_2"), tmp_path / "net")
+    process = subprocess.Popen(
+        [sys.executable, "-u", str(ROOT / "scripts" / "hub.py"), str(tmp_path), "--port", "0", "--org", "my-lab"],
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_the_script_says_where_it_serves_and_ends_at_ctrl_c(process, tmp_path):
+    lines = [process.stdout.readline() for _ in range(2)]
+    endpoint = re.search(r"HF_ENDPOINT=(\S+)", lines[1])[1]
+    assert lines[0].startswith("1 model of ") and lines[0].rstrip().endswith(endpoint)
+    assert [model.id for model in HfApi(endpoint=endpoint, token=False).list_models()] == ["my-lab/net"]
+
+    taken = int(endpoint.rpartition(":")[2])
+    with pytest.raises(UserError, match=f"port {taken} of 127.0.0.1.*--port"):
+        serve(FolderStore(tmp_path), port=taken)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["nowhere"], "nowhere is not a folder"),
+    ([".", "--org", "a/b"], "organisation 'a/b'"),
+    ([".", "--host", "256.0.0.1"], "--host 256.0.0.1"),
+    ([".", "--port", "70000"], "--port 70000"),
+])
+def test_what_cannot_be_served_is_said_in_one_line(tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    folder, *options = arguments
+    options = dict(zip(options[::2], options[1::2], strict=True))
+    with pytest.raises(UserError) as caught:
+        serve(FolderStore(folder, options.get("--org", "wrn-hub")), options.get("--host", "127.0.0.1"),
+              int(options.get("--port", 0)))
+    assert said in str(caught.value) and "\n" not in str(caught.value)

@@ -13,10 +13,11 @@ from hub_server import served
 
 import wrn_hub
 from wrn_hub.hub.markdown import render, split_card
-from wrn_hub.hub.pages import known_variants, rows
+from wrn_hub.hub.pages import rows
 from wrn_hub.hub.serve import application
 from wrn_hub.hub.store import FolderStore
 from wrn_hub.models.export import save_model
+from wrn_hub.reporting.variants import variants
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "wrn_16_2.cifar10"
@@ -38,7 +39,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def endpoint(folder):
-    known_variants()  # builds every net once, which a browser need not wait for
+    variants()  # builds every net once, which a browser need not wait for
     with served(application(FolderStore(folder))) as address:
         yield address
 
@@ -64,8 +65,8 @@ def test_tables_and_html_of_a_card_are_shown_and_its_pictures_found():
 
 @pytest.mark.parametrize("harmful", [
     "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[a](javascript:alert(1))",
-    "<a href='javascript:alert(1)'>a</a>", "<style>*{}</style>", "<iframe src=/></iframe>", "<p style='color:red'>a</p>",
-    "![tracked](https://example.com/pixel.png)", "<img src=//example.com/pixel.png>", "<svg onload=alert(1)>",
+    "<a href='javascript:alert(1)'>a</a>", "<style>*{}</style>", "<iframe src=/></iframe>",
+    "<p style='color:red'>a</p>", "![tracked](https://example.com/pixel.png)", "<img src=//example.com/pixel.png>", "<svg onload=alert(1)>",
     "![a](data:image/png;base64,AA)"])
 def test_nothing_in_a_card_acts_or_is_fetched_from_elsewhere(harmful):
     """Every element and attribute that is left is looked at, as a browser would read it."""
@@ -93,17 +94,17 @@ def test_metadata_that_is_none_is_no_metadata():
 
 
 def test_the_table_has_every_variant_once_and_the_served_models_first(folder):
-    found = rows(FolderStore(folder))
+    found, known = rows(FolderStore(folder)), {variant.name: variant for variant in variants()}
     assert [row.name for row in found if row.weights] == ["pets", NAME] == [row.name for row in found[:2]]
     own, staged = found[:2]
     results = json.loads((folder / NAME / "results.json").read_text())
     assert (staged.dataset, staged.top1) == ("cifar10", results["top1"])
-    assert staged.parameters == known_variants()["wrn_16_2"].parameters
+    assert staged.parameters == known["wrn_16_2"].parameters
     assert staged.weights == wrn_hub.weights.MANIFEST[NAME]["bytes"]
     assert own.dataset is None and own.top1 is None  # it is of somebody's own classes, not of CIFAR-10
     assert own.parameters == sum(p.numel() for p in timm.create_model("wrn_10_2", num_classes=2).parameters())
     others = {row.name for row in found[2:]}
-    assert others == set(known_variants()) - {"wrn_16_2", "wrn_10_2"}
+    assert others == set(known) - {"wrn_16_2", "wrn_10_2"}
     (card_alone,) = [row for row in found[2:] if row.href]
     assert card_alone.href == "/wrn-hub/wrn_50_2" and "tv_in1k" in card_alone.elsewhere
 
@@ -112,7 +113,7 @@ def test_a_repository_page_shows_the_card_and_the_facts(endpoint, folder):
     shown = page(f"{endpoint}/wrn-hub/{NAME}")
     metadata, _ = split_card((folder / NAME / "README.md").read_text())
     (metric,) = metadata["model-index"][0]["results"][0]["metrics"]
-    for fact in (f"{metric['value']} %", *metadata["tags"], *metadata["datasets"], metadata["license"],
+    for fact in (f"{metric['value']:.4g} %", *metadata["tags"], *metadata["datasets"], metadata["license"],
                  wrn_hub.weights.MANIFEST[NAME]["sha256"],
                  FolderStore(folder).revision("models", f"wrn-hub/{NAME}").commit):
         assert fact in shown, fact

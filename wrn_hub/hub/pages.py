@@ -1,9 +1,8 @@
 """The hub's pages for people: all variants in a table, a page and a list of files for each repository."""
 import json
 import re
-import threading
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -15,14 +14,12 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
-from ..errors import UserError
 from ..facts import DATASETS
-from ..reporting.results import Results
 from ..reporting.variants import Variant, variants
 from .markdown import as_list, render, split_card
 from .store import CARD, CONFIG, WEIGHTS, File, FolderStore, NotFound, Revision
 
-__all__ = ["Row", "known_variants", "page_routes", "problem_page", "rows"]
+__all__ = ["Row", "page_routes", "problem_page", "rows"]
 
 # Nothing from elsewhere, so that the pages are whole behind a firewall and a card can do no harm.
 SECURITY = {
@@ -35,11 +32,10 @@ SECURITY = {
 
 def _bytes(size: int) -> str:
     """A size for people, in units of 1000 bytes."""
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.1f} {unit}" if isinstance(size, float) else f"{size} {unit}"
-        size = size / 1000
-    return f"{size:.1f} GB"
+    if size < 1000:
+        return f"{size} bytes"
+    power = min(len(str(size)) - 1, 9) // 3
+    return f"{size / 1000**power:.1f} {('kB', 'MB', 'GB')[power - 1]}"
 
 
 def _templates() -> Jinja2Templates:
@@ -51,18 +47,6 @@ def _templates() -> Jinja2Templates:
 
 
 TEMPLATES = _templates()
-_LOCK = threading.Lock()
-
-
-def known_variants() -> dict[str, Variant]:
-    """Every registered variant by name; the first call takes seconds, and whoever asks meanwhile waits for it."""
-    with _LOCK:
-        return _known_variants()
-
-
-@cache
-def _known_variants() -> dict[str, Variant]:
-    return {variant.name: variant for variant in variants()}
 
 
 @dataclass(frozen=True)
@@ -92,7 +76,8 @@ def _tensors(weights: File) -> Tensors | None:
                     counts[part.get_dtype()] = counts.get(part.get_dtype(), 0) + prod(part.get_shape())
     except (OSError, SafetensorError):
         return None
-    return Tensors(sum(counts.values()), tuple(_DTYPES.get(dtype, dtype) for dtype in sorted(counts, key=lambda dtype: -counts[dtype])))
+    frequent_first = sorted(counts, key=lambda dtype: -counts[dtype])
+    return Tensors(sum(counts.values()), tuple(_DTYPES.get(dtype, dtype) for dtype in frequent_first))
 
 
 def _config(found: Revision) -> dict[str, Any]:
@@ -101,6 +86,10 @@ def _config(found: Revision) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return config if isinstance(config, dict) else {}
+
+
+def _card(found: Revision) -> tuple[dict[str, Any], str]:
+    return split_card(found.files[CARD].content.read_text()) if CARD in found.files else ({}, "")
 
 
 def _preprocessing(config: dict[str, Any]) -> dict[str, Any]:
@@ -115,14 +104,48 @@ def _side(config: dict[str, Any]) -> int | None:
 
 
 @dataclass(frozen=True)
+class Number:
+    """One result of a card's model-index.
+
+    Attributes:
+        name: Of the metric.
+        value: Accuracies are in %.
+        accuracy: Whether it is one.
+        dataset: Name.
+        split: Or an empty string.
+    """
+
+    name: str
+    value: float
+    accuracy: bool
+    dataset: str
+    split: str
+
+
+def _numbers(metadata: dict[str, Any]) -> list[Number]:
+    found = []
+    try:
+        for entry in metadata.get("model-index") or []:
+            for result in entry["results"]:
+                dataset = result["dataset"]
+                found += [
+                    Number(metric.get("name") or metric["type"], float(metric["value"]), metric["type"] == "accuracy",
+                           str(dataset["name"]), str(dataset.get("split") or ""))
+                    for metric in result["metrics"]]
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return []  # somebody's own card, written otherwise
+    return found
+
+
+@dataclass(frozen=True)
 class Row:
     """A line of the start page: a model that is served here, or a variant without weights here.
 
     Attributes:
         name: "arch.tag" or the folder's name; "arch" without weights.
         href: Its page, or None.
-        dataset: What it was measured on, or is named after.
-        top1: Share of right answers on that dataset's test split, 0 to 1.
+        dataset: What it was measured on according to its card, or whose classes it tells.
+        top1: The first accuracy of its card, 0 to 1.
         parameters: Their number.
         gmacs: Billions of multiply-accumulates for one image of ``side`` pixels.
         side: Of the input, in pixels.
@@ -148,12 +171,10 @@ def _served_row(store: FolderStore, repo_id: str, known: dict[str, Variant]) -> 
     # a net of somebody's own classes still has the tag of the net that it came from
     same = cfg.get("tag") in DATASETS and as_list(cfg.get("label_names")) == [*DATASETS[cfg["tag"]].classes]
     dataset, top1 = cfg["tag"] if same else None, None
-    try:
-        if "results.json" in found.files:
-            results = Results.read(found.files["results.json"].content)
-            dataset, top1 = results.dataset["name"], results.top1
-    except UserError:
-        pass  # of another version; the model is served all the same
+    for number in _numbers(_card(found)[0]):
+        if number.accuracy:
+            dataset, top1 = number.dataset, number.value / 100
+            break
     weights = found.file(WEIGHTS)
     tensors = _tensors(weights)
     variant = known.get(arch)
@@ -164,7 +185,7 @@ def _served_row(store: FolderStore, repo_id: str, known: dict[str, Variant]) -> 
 
 def rows(store: FolderStore) -> list[Row]:
     """What the start page lists: the models that are served, then every variant that has no weights here."""
-    known, extras = known_variants(), store.extras()
+    known, extras = {variant.name: variant for variant in variants()}, store.extras()
     served = [_served_row(store, repo_id, known) for repo_id in store.repositories()]
     have = {arch for _, arch in served}
     others = [
@@ -173,31 +194,6 @@ def rows(store: FolderStore) -> list[Row]:
             elsewhere=tuple(tag for tag in variant.weights if tag not in DATASETS))
         for variant in known.values() if variant.name not in have]
     return sorted((row for row, _ in served), key=lambda row: (row.parameters or 0, row.name)) + others
-
-
-@dataclass(frozen=True)
-class Number:
-    """One result of a card's model-index, in which accuracies are in %."""
-
-    metric: str
-    value: str
-    where: str
-
-
-def _numbers(metadata: dict[str, Any]) -> list[Number]:
-    found = []
-    try:
-        for entry in metadata.get("model-index") or []:
-            for result in entry["results"]:
-                dataset = result["dataset"]
-                where = " ".join(str(dataset[key]) for key in ("name", "split") if key in dataset)
-                found += [
-                    Number(metric.get("name") or metric["type"],
-                           f"{metric['value']} %" if metric["type"] == "accuracy" else str(metric["value"]), where)
-                    for metric in result["metrics"]]
-    except (TypeError, KeyError, AttributeError):
-        return []  # somebody's own card, written otherwise
-    return found
 
 
 def problem_page(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
@@ -234,7 +230,7 @@ def page_routes(store: FolderStore) -> list[BaseRoute]:
                          card=render(text, f"/-/folder/{name}/"), numbers=_numbers(metadata), as_list=as_list)
         found = store.revision("models", repo_id)
         config, weights = _config(found), found.file(WEIGHTS)
-        metadata, text = split_card(found.files[CARD].content.read_text()) if CARD in found.files else ({}, "")
+        metadata, text = _card(found)
         return shown(
             request, "repository.html", repo_id=repo_id, name=name, found=found, metadata=metadata, as_list=as_list,
             card=render(text, f"/{repo_id}/resolve/main/") if text.strip() else None, numbers=_numbers(metadata),

@@ -83,7 +83,8 @@ def read_routes(store: Store) -> list[BaseRoute]:
         found, below = at(request), request.path_params.get("path", "").strip("/")
         deep = request.query_params.get("recursive", "").lower() in ("true", "1")
         prefix = f"{below}/" if below else ""
-        entries, folders = [], set()
+        entries: list[dict[str, Any]] = []
+        folders: set[str] = set()
         for path, file in found.files.items():
             if not path.startswith(prefix):
                 continue

@@ -2,6 +2,7 @@
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
 from starlette.applications import Starlette
@@ -10,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..errors import UserError
-from .pages import page_routes, problem_page, rows
+from ..reporting.variants import size_and_cost, variant_names
+from .pages import page_routes, problem_page
 from .routes import error, not_found, read_routes
 from .store import FolderStore, NotFound
 
@@ -38,15 +40,28 @@ def application(store: FolderStore) -> Starlette:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise UserError(f"--port {port}: ports are 0 to 65535")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
     except socket.gaierror:
         raise UserError(f"--host {host}: no address of this machine; 127.0.0.1 is for it alone, 0.0.0.0 for its "
                         "whole network") from None
-    except (OSError, OverflowError) as problem:
-        why = problem.strerror if isinstance(problem, OSError) else "ports are 0 to 65535"
-        raise UserError(f"cannot listen on port {port} of {host}: {why}; name another with --port") from None
+    except OSError as problem:
+        raise UserError(
+            f"cannot listen on port {port} of {host}: {problem.strerror}; name another with --port") from None
+
+
+def _prepare(store: FolderStore, stop: threading.Event) -> None:
+    """Hash every file and build every net, so that who opens the first page need not wait for it."""
+    for repo_id in store.repositories():
+        if not stop.is_set():
+            with suppress(NotFound):
+                store.revision("models", repo_id)
+    for name in variant_names():
+        if not stop.is_set():
+            size_and_cost(name)
 
 
 def serve(store: FolderStore, host: str = "127.0.0.1", port: int = 8000, say: Callable[[str], None] = print) -> None:
@@ -67,8 +82,9 @@ def serve(store: FolderStore, host: str = "127.0.0.1", port: int = 8000, say: Ca
     count = len(store.repositories())
     say(f"{count} {'model' if count == 1 else 'models'} of {store.root} to browse: {endpoint}")
     say(f"to load them, set HF_ENDPOINT={endpoint} for what loads from the Hub; Ctrl-C ends")
-    # so that whoever opens the start page first need not wait for every net to be built and every file to be hashed
-    threading.Thread(target=rows, args=(store,), daemon=True).start()
+    stop = threading.Event()
+    preparing = threading.Thread(target=_prepare, args=(store, stop))
+    preparing.start()
     config = uvicorn.Config(application(store), log_level="warning", timeout_graceful_shutdown=3)
     try:
         uvicorn.Server(config).run(sockets=[listener])
@@ -76,3 +92,5 @@ def serve(store: FolderStore, host: str = "127.0.0.1", port: int = 8000, say: Ca
         pass  # raised again by the server after it has ended in order
     finally:
         listener.close()
+        stop.set()
+        preparing.join()

@@ -115,7 +115,7 @@ class FolderStore:
             raise UserError(f"{root} is not a folder: name one with a subfolder per model, such as model_cards")
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", organisation) or organisation in ("api", "datasets"):
             raise UserError(
-                f"organisation {organisation!r}: allowed are letters, digits, '-', '_' and '.', but not api or datasets")
+                f"organisation {organisation!r}: allowed are letters, digits, '-', '_' and '.', not api or datasets")
 
     def _models(self) -> dict[str, Path]:
         """The folder of each repository by its id."""

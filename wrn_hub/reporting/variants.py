@@ -1,5 +1,7 @@
 """Every registered Wide ResNet side by side: its size, its cost, and what its weights were measured to do."""
+import threading
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import timm
@@ -11,7 +13,7 @@ from ..facts import DATASETS
 from ..weights import MANIFEST, search_path
 from .results import Results
 
-__all__ = ["Variant", "markdown_table", "variants"]
+__all__ = ["Variant", "markdown_table", "size_and_cost", "variant_names", "variants"]
 
 
 @dataclass(frozen=True)
@@ -40,19 +42,39 @@ def _measured(name: str) -> float | None:
     return None
 
 
+def variant_names() -> list[str]:
+    """timm names of all variants, without tags."""
+    return [name for module in ("wide_resnet", "wide_resnet_in1k") for name in timm.list_models(module=module)]
+
+
+def size_and_cost(name: str) -> tuple[int, int, float]:
+    """Number of parameters, side of the input in pixels and GMACs of a variant.
+
+    Built without memory for weights, which takes up to seconds, but only once; any thread may ask.
+    """
+    with _ONE_AT_A_TIME:
+        return _size_and_cost(name)
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@cache
+def _size_and_cost(name: str) -> tuple[int, int, float]:
+    model = timm.create_model(name, device="meta").eval()
+    size = model.pretrained_cfg["input_size"][-1]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.empty(1, 3, size, size, device="meta"))
+    return sum(p.numel() for p in model.parameters()), size, counter.get_total_flops() / 2e9
+
+
 def variants() -> list[Variant]:
-    """All variants, those for small images first, by size; built without memory for weights, so it takes seconds."""
+    """All variants, those for small images first, by size; the first call takes seconds."""
     found = []
-    for module in ("wide_resnet", "wide_resnet_in1k"):
-        for name in timm.list_models(module=module):
-            model = timm.create_model(name, device="meta").eval()
-            size = model.pretrained_cfg["input_size"][-1]
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                model(torch.empty(1, 3, size, size, device="meta"))
-            tags = [cfg.tag for cfg in get_arch_pretrained_cfgs(name).values() if cfg.has_weights]
-            found.append(Variant(
-                name, sum(p.numel() for p in model.parameters()), size, counter.get_total_flops() / 2e9,
-                {tag: _measured(f"{name}.{tag}") for tag in tags if tag}))
+    for name in variant_names():
+        tags = [cfg.tag for cfg in get_arch_pretrained_cfgs(name).values() if cfg.has_weights]
+        found.append(Variant(
+            name, *size_and_cost(name), weights={tag: _measured(f"{name}.{tag}") for tag in tags if tag}))
     return sorted(found, key=lambda variant: (variant.size, variant.parameters))
 
 
