@@ -66,7 +66,8 @@ def test_tables_and_html_of_a_card_are_shown_and_its_pictures_found():
 @pytest.mark.parametrize("harmful", [
     "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[a](javascript:alert(1))",
     "<a href='javascript:alert(1)'>a</a>", "<style>*{}</style>", "<iframe src=/></iframe>",
-    "<p style='color:red'>a</p>", "![tracked](https://example.com/pixel.png)", "<img src=//example.com/pixel.png>", "<svg onload=alert(1)>",
+    "<p style='color:red'>a</p>",
+    "![tracked](https://example.com/pixel.png)", "<img src=//example.com/pixel.png>", "<svg onload=alert(1)>",
     "![a](data:image/png;base64,AA)"])
 def test_nothing_in_a_card_acts_or_is_fetched_from_elsewhere(harmful):
     """Every element and attribute that is left is looked at, as a browser would read it."""

@@ -46,6 +46,12 @@ def test_the_sample_comes_with_the_wheel(installed):
     assert out.split() == ["2000"]
 
 
+def test_the_hub_comes_with_its_pages(installed):
+    run(installed, "from wrn_hub.hub.pages import TEMPLATES; TEMPLATES.get_template('repository.html')")
+    assert {path.name for path in (installed / "wrn_hub" / "hub" / "static").iterdir()} == {
+        "hub.css", "hub.js", "icon.svg"}
+
+
 def test_nothing_but_the_package_is_in_the_wheel(installed):
     assert sorted(path.name.split("-")[0] for path in installed.iterdir()) == ["wrn_hub", "wrn_hub"]
 

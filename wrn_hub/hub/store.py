@@ -119,7 +119,7 @@ class FolderStore:
 
     def _models(self) -> dict[str, Path]:
         """The folder of each repository by its id."""
-        found = {}
+        found: dict[str, Path] = {}
         for folder in self.root.iterdir():
             repo_id = f"{self.organisation}/{folder.name}"
             for place in (folder, folder / "model"):
