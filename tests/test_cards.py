@@ -13,7 +13,8 @@ from PIL import Image
 
 from wrn_hub.recipes import load_recipe
 from wrn_hub.reporting import metrics
-from wrn_hub.reporting.card import PICTURES, card_text, check_card, index_text, train_command, write_card
+from wrn_hub.reporting.card import PICTURES, card_text, check_card, index_text, write_card
+from wrn_hub.reporting.command import train_command
 from wrn_hub.reporting.plots import digest_of
 from wrn_hub.training.options import TrainOptions
 from wrn_hub.weights import MANIFEST, staged

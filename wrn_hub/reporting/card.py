@@ -6,7 +6,6 @@ again and compared byte for byte. What was measured and what others report never
 import csv
 import json
 import tomllib
-from dataclasses import fields
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -18,13 +17,13 @@ from safetensors.torch import load_file
 
 from .. import models  # noqa: F401  registers the Wide ResNets
 from ..facts import DATASETS
-from ..training.options import TrainOptions
 from ..weights import MANIFEST
 from . import metrics, plots
+from .command import train_command
 from .results import Results
 from .variants import variants
 
-__all__ = ["card_text", "check_card", "index_text", "train_command", "write_card"]
+__all__ = ["card_text", "check_card", "index_text", "write_card"]
 
 PICTURES = {
     "curve.png": "Accuracy by epoch on the training images, with their augmentation, and on the test split",
@@ -32,29 +31,6 @@ PICTURES = {
     "confusion.png": "Which classes are taken for which, in % of the images of the true class",
     "reliability.png": "Accuracy by confidence, and the number of images with that confidence",
 }
-
-
-# size and flip were resolved from the model and the dataset, as they will be again
-_NAMED_OR_RESOLVED = ("model", "dataset", "data_dir", "output", "resume", "image_size", "flip")
-
-
-def train_command(settings: dict[str, Any]) -> str:
-    """The command of a training from its args.json: every setting that differs from its default."""
-    parts = ["accelerate launch scripts/train.py", f"--model {settings['model']}", f"--dataset {settings['dataset']}",
-             "--data-dir data"]
-    for item in fields(TrainOptions):
-        value = settings.get(item.name, item.default)
-        value = tuple(value) if isinstance(value, list) else value
-        if value == item.default or item.name in _NAMED_OR_RESOLVED:
-            continue
-        if item.name in ("mean", "std") and value == getattr(DATASETS.get(settings["dataset"]), item.name, None):
-            continue  # the dataset's own
-        flag = "--" + item.name.replace("_", "-")
-        if isinstance(value, bool):
-            parts.append(flag if value else flag.replace("--", "--no-", 1))
-        else:
-            parts.append(f"{flag} {','.join(map(str, value)) if isinstance(value, tuple) else value}")
-    return " ".join(parts)
 
 
 def _percent(share: float) -> str:

@@ -11,8 +11,7 @@ from timm.models import get_pretrained_cfg
 from .. import models  # noqa: F401  registers the Wide ResNets
 from ..errors import UserError
 from ..facts import DATASETS
-from ..training.options import TrainOptions
-from .card import train_command
+from .command import train_command
 
 __all__ = ["shareable_settings", "user_card"]
 
@@ -130,13 +129,7 @@ def user_card(run: Path, repo_id: str) -> str:
         f"on {settings['hardware']}; every setting is in args.json, every epoch in metrics.csv.",
         "",
         "```bash",
-        _command(settings, shown),
+        train_command({**shown, "data_dir": settings["data_dir"]}),
         "```",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _command(settings: dict[str, Any], shown: dict[str, Any]) -> str:
-    known = {key: value for key, value in shown.items() if key in TrainOptions.__dataclass_fields__}
-    command = train_command(known)
-    return command if settings.get("data_dir") else command.replace(" --data-dir data", "")
