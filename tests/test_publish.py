@@ -10,6 +10,7 @@ from huggingface_hub import HfApi, constants
 
 import wrn_hub
 from wrn_hub.errors import UserError
+from wrn_hub.hub import repository
 from wrn_hub.hub.publish import COLLECTION, plan, publish
 from wrn_hub.hub.repository import plain_transfers
 
@@ -299,6 +300,14 @@ def test_no_network_is_asked_where_the_user_forbade_it(hub, checkout, monkeypatc
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="HF_HUB_OFFLINE is set; unset it"):
         run(checkout)
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(hub, checkout, monkeypatch):
+    monkeypatch.setattr(repository, "PATIENCE", 0.1)
+    hub.faults.append(Fault(WHOAMI, kind="slow"))
+    with pytest.raises(UserError, match=r"your account.*the connection broke off \(ReadTimeout\)"):
+        run(checkout)
+    assert not hub.writes
 
 
 def test_a_server_that_echoes_the_token_does_not_make_us_print_it(hub, checkout):

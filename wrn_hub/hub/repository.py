@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import get_session, validate_repo_id
 
 from .. import models  # noqa: F401  registers the Wide ResNets
 from ..errors import UserError
@@ -27,6 +27,7 @@ from .store import File
 
 __all__ = ["Difference", "check_access", "commit", "compare", "plain_transfers", "plainly", "verify"]
 
+PATIENCE = 120.0  # seconds between two signs of life
 _HUB = "https://huggingface.co"
 _LOG_IN = f"make a token that may write at {_HUB}/settings/tokens, then hf auth login, or set HF_TOKEN"
 _ANSWERS = {
@@ -42,13 +43,20 @@ _ANSWERS = {
 
 @contextmanager
 def plainly(what: str) -> Iterator[None]:
-    """Turn whatever the client raises into one line that says what happened to ``what`` and what to do."""
+    """Turn whatever the client raises into one line that says what happened to ``what`` and what to do.
+
+    The client by itself waits for ever for a server that doesn't answer.
+    """
+    session = get_session()
+    before, session.timeout = session.timeout, PATIENCE
     try:
         yield
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{what} at {constants.ENDPOINT}: {_reason(error)}") from error
+    finally:
+        session.timeout = before
 
 
 def _reason(error: BaseException) -> str:
