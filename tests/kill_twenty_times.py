@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from wrn_hub.data import load_dataset
 from wrn_hub.environment import hardware, versions
 
 TRAIN = Path(__file__).resolve().parent.parent / "scripts" / "train.py"
@@ -83,18 +84,23 @@ def main() -> None:
         twin, killed = work / "twin", work / "killed"
         if not (twin / "model").exists():
             subprocess.run([*arguments, "--output", str(twin)], check=True)
-        with open(twin / "metrics.csv", newline="") as file:
-            training = sum(float(row["seconds"]) for row in csv.DictReader(file))
-        print(f"training took {training:.0f} s", flush=True)
+        steps = len(load_dataset(args.dataset, "train", args.data_dir)) // args.batch_size
+        print(f"{args.epochs} epochs of {steps} steps", flush=True)
+
+        def done() -> int:
+            epoch, step = newest(killed)
+            return epoch * steps + step
 
         moments = random.Random(args.seed)
         rows, resume = [], []
         for kill in range(1, args.kills + 1):
             before, left, starting = newest(killed), half_written(killed), moments.random() < 0.2
-            delay = moments.uniform(0, 10 if starting else training / args.kills)
+            further = moments.randint(1, args.epochs * steps // args.kills)
+            delay = moments.uniform(0, 10 if starting else 0.3)
             process = subprocess.Popen(
                 [*arguments, "--output", str(killed), *resume], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-            while not starting and newest(killed) == before and process.poll() is None:
+            first = done()
+            while not starting and done() < first + further and process.poll() is None:
                 time.sleep(0.01)
             time.sleep(delay)
             process.send_signal(signal.SIGKILL)
@@ -105,7 +111,7 @@ def main() -> None:
             if half_written(killed) - left:
                 moment = "while it saved"
             rows.append(
-                f"| {kill} | {delay:.2f} s after the {'start' if starting else 'first step'} | {moment} | "
+                f"| {kill} | {delay:.2f} s after {'the start' if starting else f'{further} steps'} | {moment} | "
                 + (f"epoch {epoch + 1}, step {step} |" if (epoch, step) != (0, 0) else "none |"))
             print(rows[-1], flush=True)
             resume = ["--resume"] if newest(killed) != (0, 0) else []
@@ -115,8 +121,8 @@ def main() -> None:
     same = weights == weights_killed and curve == curve_killed
     args.output.write_text("\n".join([
         f"# One training killed {args.kills} times", "",
-        f"Written by `{Path(__file__).name}`: `{' '.join(command)}` once in peace "
-        f"({training:.0f} s of training), once killed (SIGKILL) at random moments and started again with `--resume`.",
+        f"Written by `{Path(__file__).name}`: `{' '.join(command)}` once in peace, "
+        f"once killed (SIGKILL) at random moments and started again with `--resume`; an epoch has {steps} steps.",
         f"{hardware(torch.device('cpu')).rpartition(',')[0]}, "
         f"{args.threads} thread{'s' if args.threads > 1 else ''}; "
         f"{', '.join(f'{name} {version}' for name, version in versions().items())}.", "",
