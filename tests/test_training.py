@@ -108,6 +108,13 @@ def test_the_learning_rate_follows_the_schedule(settings, expected):
         assert optimizer.param_groups[0]["lr"] == pytest.approx(rate), update
 
 
+def test_images_in_memory_train_and_every_step_is_told(options, colours):
+    data = tuple(load_dataset(str(colours), split, size=8) for split in ("train", "test"))
+    steps = []
+    result = train(replace(options, dataset="none such", epochs=2), data=data, after_step=lambda: steps.append(1))
+    assert len(steps) == 2 * (72 // 12) and (result.folder / "model").is_dir()
+
+
 def test_any_timm_model_trains(options):
     assert train(replace(options, model="resnet10t", image_size=32, epochs=1)).accuracy >= 0
 

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,12 @@ def schedule(optimizer: torch.optim.Optimizer, options: TrainOptions, updates: i
     return scheduler
 
 
-def train(options: TrainOptions, recipe: str | None = None) -> TrainResult:
+def train(
+    options: TrainOptions,
+    recipe: str | None = None,
+    data: tuple[ImageDataset, ImageDataset] | None = None,
+    after_step: Callable[[], None] | None = None,
+) -> TrainResult:
     """Train a model as the options say; see :class:`TrainOptions`.
 
     In the output folder stand afterwards ``args.json``, ``metrics.csv`` (a row an epoch), the log of a tracker, the
@@ -139,6 +145,8 @@ def train(options: TrainOptions, recipe: str | None = None) -> TrainResult:
     Args:
         options: Everything that decides the result.
         recipe: Name of the recipe that the options come from, for the record.
+        data: Images to train on and to measure on, in place of the dataset that the options name.
+        after_step: Called after every step; what it raises ends the training.
 
     Raises:
         UserError: bad options or data, of which nothing has been written then; a loss that became nan or inf; too
@@ -146,10 +154,16 @@ def train(options: TrainOptions, recipe: str | None = None) -> TrainResult:
         Stopped: SIGTERM came; the state is saved.
     """
     with Interrupt(options.checkpoint_minutes) as interrupt:
-        return _train(options, recipe, interrupt)
+        return _train(options, recipe, interrupt, data, after_step)
 
 
-def _train(options: TrainOptions, recipe: str | None, interrupt: Interrupt) -> TrainResult:
+def _train(
+    options: TrainOptions,
+    recipe: str | None,
+    interrupt: Interrupt,
+    data: tuple[ImageDataset, ImageDataset] | None,
+    after_step: Callable[[], None] | None,
+) -> TrainResult:
     started = time.perf_counter()
     use_cores(options.threads)
     device = process_state().device
@@ -170,7 +184,7 @@ def _train(options: TrainOptions, recipe: str | None, interrupt: Interrupt) -> T
 
     source = ModelSource.parse(options.model)
     size = options.image_size or source.size
-    training, test = _data(options, size)
+    training, test = data or _data(options, size)
     classes = len(training.classes)
     model = _build(source, options, training, size)
     cfg = model.pretrained_cfg
@@ -311,6 +325,8 @@ def _train(options: TrainOptions, recipe: str | None, interrupt: Interrupt) -> T
                 rate = seen * processes / (shown - epoch_started)
                 bar.set_postfix_str(
                     f"loss {losses[: step + 1].mean():.3f}, accuracy {correct / seen:.1%}, {rate:.0f} images/s")
+            if after_step:
+                after_step()
 
         mean_loss = refuse_nan(len(loader))
         if processes > 1:  # each process has seen other images: agree on BatchNorm's statistics
