@@ -5,7 +5,20 @@ Importing this package registers the models with timm and does nothing else::
     import timm, wrn_hub
     model = timm.create_model("wrn_16_2", pretrained=True)
 """
+from typing import TYPE_CHECKING, Any
+
 from .models.wide_resnet import WideResNet as WideResNet
 from .models.wide_resnet import wide_resnet as wide_resnet
 
+if TYPE_CHECKING:
+    from .models.fold import fold_batch_norm as fold_batch_norm
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "fold_batch_norm":  # loaded when it is asked for
+        from .models.fold import fold_batch_norm
+
+        return fold_batch_norm
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
