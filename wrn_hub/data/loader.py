@@ -192,8 +192,8 @@ class TrainLoader:
             batch = normalize(_resize(images, size), self.mean, self.std)
             if self.cutout:
                 down, right = batch.shape[2] / height, batch.shape[3] / width
-                scaled = centre[mine] * torch.tensor([down, right], device=self.device)
-                cutout_(batch, scaled.long(), round(self.cutout * right))
+                scaled = torch.stack([centre[mine, 0] * down, centre[mine, 1] * right], dim=1).long()
+                cutout_(batch, scaled, round(self.cutout * right))
             yield batch, self.labels[order[mine]]
 
 
