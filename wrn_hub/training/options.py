@@ -79,7 +79,9 @@ class TrainOptions:
         "auto", "auto: bf16 where the hardware computes in it, else fp32", ("auto", "fp32", "bf16", "fp16"))
     channels_last: bool = option(True, "channels_last memory layout")
     threads: int | None = option(None, "threads a process on a CPU; its share of the cores by default")
-    compile: bool = option(False, "torch.compile the model")
+    compile: str = option(
+        "none", "torch.compile of the model; reduce-overhead: with CUDA graphs, for nets that a GPU waits for",
+        ("none", "default", "reduce-overhead", "max-autotune"))
     grad_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
 
     # what is kept

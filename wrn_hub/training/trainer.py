@@ -179,6 +179,7 @@ def _train(
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
     rank, processes = accelerator.process_index, accelerator.num_processes
     set_seed(options.seed)
+    torch.backends.cudnn.benchmark = True  # shapes stay the same for thousands of steps
     if options.resume and not state and accelerator.is_main_process:
         _log.warning("%s holds no whole checkpoint; starting from the beginning", folder)
 
@@ -221,7 +222,8 @@ def _train(
         if ema:
             ema.module.load_state_dict(state["ema"])
         history, first_step, seconds = state["history"], state["step"], state["seconds"]
-    model = torch.compile(bare) if options.compile else bare
+    # a size of images is compiled when it comes: kernels for any size are slower
+    model = bare if options.compile == "none" else torch.compile(bare, mode=options.compile, dynamic=False)
     model, optimizer = accelerator.prepare(model, optimizer)
     if state and accelerator.scaler:
         accelerator.scaler.load_state_dict(state["scaler"])
