@@ -6,11 +6,13 @@ import pytest
 import timm
 import torch
 
-import wrn_hub  # noqa: F401
+import wrn_hub
+from wrn_hub.benchmark.report import readme_section
 from wrn_hub.models.export import save_model
 from wrn_hub.reporting.variants import markdown_table, variants
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -18,8 +20,13 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 def test_every_snippet_runs(snippet, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_model(timm.create_model("wrn_10_2"), tmp_path / "runs" / "finetune" / "model")
-    exec(snippet, {"timm": timm, "torch": torch})
+    exec(snippet, {"timm": timm, "torch": torch, "wrn_hub": wrn_hub})
 
 
 def test_the_table_is_up_to_date():
     assert markdown_table(variants()) in README, "run: python scripts/list_models.py README.md"
+
+
+def test_the_figures_of_speed_are_those_that_were_measured():
+    section = f"<!-- speed -->\n{readme_section(ROOT / 'benchmarks')}<!-- /speed -->"
+    assert section in README, "run: python scripts/benchmark.py --tables benchmarks/NAME.json --readme README.md"

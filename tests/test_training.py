@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import wrn_hub  # noqa: F401
 from wrn_hub.errors import UserError
@@ -113,6 +114,29 @@ def test_images_in_memory_train_and_every_step_is_told(options, colours):
     steps = []
     result = train(replace(options, dataset="none such", epochs=2), data=data, after_step=lambda: steps.append(1))
     assert len(steps) == 2 * (72 // 12) and (result.folder / "model").is_dir()
+
+
+class Reads(TorchDispatchMode):
+    """Notes the operations for whose result Python waits, on a GPU until all that was started is done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        if function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default,
+                        torch.ops.aten.equal.default):
+            self.seen.append(str(function))
+        return function(*arguments, **(named or {}))
+
+
+def test_no_step_waits_for_the_device(options):
+    options = replace(options, epochs=1, cutout=3, clip_grad=1.0, ema_decay=0.9, block_drop_rate=0.2)
+    with Reads() as reads:
+        train(options, after_step=lambda: reads.seen.append("step"))
+    steps = [place for place, what in enumerate(reads.seen) if what == "step"]
+    assert reads.seen[steps[0] : steps[-1] + 1] == ["step"] * 6
+    assert len(reads.seen) > len(steps), "the epoch's figures are read in the end"
 
 
 def test_any_timm_model_trains(options):

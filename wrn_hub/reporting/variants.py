@@ -94,12 +94,12 @@ def markdown_table(rows: list[Variant]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def update_between_marks(path: Path, table: str) -> bool:
-    """Put the table between ``<!-- models -->`` and ``<!-- /models -->``; returns whether the file changed."""
+def update_between_marks(path: Path, table: str, mark: str = "models") -> bool:
+    """Put the table between ``<!-- MARK -->`` and ``<!-- /MARK -->``; returns whether the file changed."""
     text = path.read_text()
-    head, _, rest = text.partition("<!-- models -->\n")
-    _, _, tail = rest.partition("<!-- /models -->")
-    new = f"{head}<!-- models -->\n{table}<!-- /models -->{tail}"
+    head, _, rest = text.partition(f"<!-- {mark} -->\n")
+    _, _, tail = rest.partition(f"<!-- /{mark} -->")
+    new = f"{head}<!-- {mark} -->\n{table}<!-- /{mark} -->{tail}"
     if new != text:
         path.write_text(new)
     return new != text

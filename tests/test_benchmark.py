@@ -1,0 +1,162 @@
+"""The benchmark: every section as it is run, its file, its tables and its picture. No time is asserted."""
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from wrn_hub.benchmark.inference import pytorchcv_net
+from wrn_hub.benchmark.measure import Rival, paired_ratio, peak_memory, race, steps_for, training_flops
+from wrn_hub.benchmark.options import BenchmarkOptions
+from wrn_hub.benchmark.report import Benchmark, markdown, readme_section
+from wrn_hub.errors import UserError
+from wrn_hub.models.wide_resnet import wide_resnet
+from wrn_hub.reporting.plots import digest_of
+
+CPU = torch.device("cpu")
+SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "benchmark.py"
+TINY = ["--quick", "--model", "wrn_10_2", "--batch-size", "4", "--batch-sizes", "1,2", "--image-size", "8",
+        "--workers", "1"]
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments])
+        code = 0
+        try:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_all_sections_are_measured_and_told(run):
+    Path("README.md").write_text("before\n<!-- speed -->\n<!-- /speed -->\nafter\n")
+    code, out, err = run(*TINY, "--precision", "bf16", "--output", "benchmarks/tiny.json", "--readme", "README.md")
+    assert code == 0, err
+    benchmark = Benchmark.read(Path("benchmarks/tiny.json"))
+    assert out.strip() == markdown(benchmark).strip()
+    assert benchmark.settings["precision"] == "bf16" and "--batch-sizes 1,2" in benchmark.command
+    assert not {"", None} & {benchmark.hardware, benchmark.date, benchmark.versions["torch"]}
+
+    train = benchmark.sections["train"]
+    assert [row["name"] for row in train["rows"]] == [
+        "trainer", "bare step, bf16, channels_last", "bare step, fp32, channels_last", "bare step, fp32, NCHW",
+        "plain PyTorch loop", "timm's loop", "timm's loop, bf16, channels_last"]
+    rows = {row["name"]: row for row in train["rows"]}
+    assert rows["plain PyTorch loop"]["ratio"] == 1
+    for row in train["rows"]:
+        assert len(row["seconds"]) == 1 and min(row["seconds"]) > 0 and row["share_of_matmul"] > 0
+        assert row["images_per_second"] == pytest.approx(4 / row["seconds"][0])
+        assert row["ratio"] == pytest.approx(rows["plain PyTorch loop"]["seconds"][0] / row["seconds"][0])
+    assert train["trainer_adds"] == pytest.approx(
+        rows["trainer"]["seconds"][0] / rows[train["trainer_like"]]["seconds"][0] - 1)
+
+    batches = benchmark.sections["inference"]["batches"]
+    assert [batch["batch_size"] for batch in batches] == [1, 2]
+    assert [row["name"] for row in batches[0]["rows"]] == [
+        "fp32, NCHW", "fp32, channels_last", "fp32, channels_last, folded", "bf16, channels_last",
+        "bf16, channels_last, folded"]
+
+    axes = {axis["axis"]: axis["points"] for axis in benchmark.sections["growth"]["axes"]}
+    assert set(axes) == {"width", "depth", "batch_size", "images"}
+    for points in axes.values():
+        assert len(points) == 4 and points[0]["time_ratio"] == points[0]["flops_ratio"] == 1
+        assert points[-1]["flops_ratio"] > 2
+
+    assert digest_of(Path("benchmarks/tiny.png"))
+    readme = Path("README.md").read_text()
+    assert readme == f"before\n<!-- speed -->\n{readme_section(Path('benchmarks'))}<!-- /speed -->\nafter\n"
+    assert "![Speed on " in readme and benchmark.command in readme
+
+
+def test_one_section_alone(run):
+    code, out, _ = run(*TINY[:-4], "--sections", "inference", "--image-size", "32", "--output", "tiny.json")
+    assert code == 0 and "Training steps" not in out
+    benchmark = Benchmark.read(Path("tiny.json"))
+    assert list(benchmark.sections) == ["inference"]
+    assert benchmark.sections["inference"]["batches"][0]["rows"][-1]["name"] == "pytorchcv, fp32, NCHW"
+
+    first, drawn = out, Path("tiny.png").read_bytes()
+    Path("tiny.png").unlink()
+    assert run("--tables", "tiny.json")[1] == first
+    assert Path("tiny.png").read_bytes() == drawn
+
+
+def test_rivals_take_turns():
+    order = []
+
+    def steps(name):
+        while True:
+            order.append(name)
+            yield
+
+    seconds = race([Rival("a", steps("a")), Rival("b", steps("b"))], {"a": 2, "b": 1}, rounds=2, device=CPU)
+    assert "".join(order) == "aaabb" * 3  # a step that isn't timed before each turn, a round to warm up
+    assert {name: len(taken) for name, taken in seconds.items()} == {"a": 2, "b": 2}
+
+
+def test_ratios_are_those_of_each_round():
+    """A machine twice as slow in one round changes nothing."""
+    assert paired_ratio([2.0, 4.0, 2.0], [1.0, 2.0, 1.0]) == 2.0
+
+
+def test_turns_last_as_long_as_asked(monkeypatch):
+    monkeypatch.setattr("wrn_hub.benchmark.measure.clock", lambda device, work: (work(), 0.25)[1])
+    assert steps_for(Rival("a", iter([None] * 9)), 1.1, CPU) == 5
+    assert steps_for(Rival("a", iter([None] * 9)), 0.0, CPU) == 1
+
+
+def test_operations_of_a_step_are_three_forward_passes():
+    """The backward pass costs twice the forward one, but for the gradient of the images."""
+    gmacs = 0.04448  # of wrn_10_2, as the README has it
+    counted = training_flops(lambda device: wide_resnet(10, 2, device=device), 32)
+    stem = 2 * 32 * 32 * 16 * 27
+    assert counted == pytest.approx(3 * 2e9 * gmacs - stem, rel=1e-3)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="read from /proc")
+def test_peak_memory_counts_what_was_freed_again():
+    assert 60e6 < peak_memory(CPU, lambda: torch.ones(16_000_000).sum()) < 90e6
+
+
+def test_pytorchcv_is_compared_where_it_has_the_net():
+    theirs = pytorchcv_net("wrn_16_2.cifar100", 32)
+    assert sum(p.numel() for p in theirs.parameters()) == pytest.approx(691_674, rel=0.01)
+    assert pytorchcv_net("wrn_16_2", 16) is None
+    assert pytorchcv_net("preresnet_164", 32) is pytorchcv_net("resnet18", 32) is None
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["--model", "wrn_16_20"], "no model of this name. Did you mean"),
+    (["--rounds", "0"], "rounds = 0: allowed is 1 or more"),
+    (["--batch-sizes", "8,0"], "batch_sizes = 8,0: allowed are numbers from 1"),
+    (["--section", "train"], "no option --section. Did you mean '--sections'?"),
+    (["--tables", "none.json"], "none.json: not a benchmark"),
+])
+def test_bad_input_ends_in_one_line(run, arguments, says):
+    code, out, err = run(*arguments)
+    assert code == 2 and out == "" and says in err.strip().splitlines()[-1] and "Traceback" not in err
+
+
+def test_a_file_of_another_version_is_refused(tmp_path):
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps({"schema_version": 0, "model": "wrn_16_2"}))
+    with pytest.raises(UserError, match=re.escape("old.json: not version 1 of a benchmark")):
+        Benchmark.read(path)
+
+
+def test_choices_left_to_the_machine():
+    left = BenchmarkOptions()
+    assert left.resolved(CPU, "bf16", 2).precision == "bf16" and left.resolved(CPU, "fp32", 2).workers == 2
+    assert left.resolved(torch.device("cuda"), "bf16", 64).workers == 16
+    assert max(left.resolved(torch.device("cuda"), "bf16", 64).batch_sizes) > max(
+        left.resolved(CPU, "fp32", 2).batch_sizes)

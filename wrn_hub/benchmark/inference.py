@@ -1,0 +1,86 @@
+"""Inference: a forward pass by batch size, memory layout and precision, with BatchNorm folded and without."""
+import copy
+import importlib.util
+import re
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..models.build import ModelSource
+from ..models.fold import fold_batch_norm
+from .measure import Rival, Steps, peak_memory, race, row, steps_for, two_steps
+from .options import BenchmarkOptions
+
+__all__ = ["forward_steps", "measure_inference", "pytorchcv_net"]
+
+
+def pytorchcv_net(name: str, size: int) -> nn.Module | None:
+    """pytorchcv's net of the depth and width of ours; None where it is not installed or has none for these images."""
+    ours = re.fullmatch(r"wrn_(\d+)_(\d+)", name.partition(".")[0])
+    if not ours or size != 32 or not importlib.util.find_spec("pytorchcv"):
+        return None
+    from pytorchcv.models.wrn_cifar import get_wrn_cifar
+
+    depth, width = map(int, ours.groups())
+    return get_wrn_cifar(num_classes=10, blocks=depth, width_factor=width) if depth % 6 == 4 else None
+
+
+def forward_steps(
+    model: nn.Module, batch_size: int, size: int, device: torch.device, precision: str = "fp32",
+    channels_last: bool = False, folded: bool = False, compile: str = "none"
+) -> Steps:
+    """Logits of one batch that lies on the device; in bf16 the weights are bf16 too."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    model = (fold_batch_norm(model) if folded else copy.deepcopy(model).eval()).to(device, dtype, memory_format=layout)
+    forward = model if compile == "none" else torch.compile(model, mode=compile, dynamic=False)
+    images = torch.randn(batch_size, 3, size, size, device=device, dtype=dtype).to(memory_format=layout)
+    while True:
+        with torch.inference_mode():
+            forward(images)
+        yield
+
+
+def measure_inference(options: BenchmarkOptions, source: ModelSource, device: torch.device) -> dict[str, Any]:
+    """The section "inference": images a second, ratio to fp32 in NCHW, and memory, by batch size.
+
+    Args:
+        options: With nothing left to the machine.
+        source: The model.
+        device: Where to compute.
+    """
+    ours, theirs = source.create(False, num_classes=10), pytorchcv_net(source.name, options.image_size)
+    fast = options.precision
+    ways: dict[str, tuple[nn.Module, dict[str, Any]]] = {}
+    for precision in dict.fromkeys(("fp32", fast)):
+        for channels_last, folded in ((False, False), (True, False), (True, True)):
+            if precision == "fp32" or channels_last:
+                name = ", ".join([
+                    precision, "channels_last" if channels_last else "NCHW", *(["folded"] if folded else [])])
+                ways[name] = (ours, dict(precision=precision, channels_last=channels_last, folded=folded))
+    if device.type == "cuda" or options.compile != "none":
+        mode = "reduce-overhead" if options.compile == "none" else options.compile
+        ways[f"{fast}, channels_last, folded, compiled ({mode})"] = (
+            ours, dict(precision=fast, channels_last=True, folded=True, compile=mode))
+    if theirs:
+        ways["pytorchcv, fp32, NCHW"] = (theirs, {})
+
+    def runner(model: nn.Module, batch: int, how: dict[str, Any]) -> Steps:
+        return forward_steps(model, batch, options.image_size, device, **how)
+
+    def first_steps(model: nn.Module, batch: int, how: dict[str, Any]) -> None:
+        two_steps(runner(model, batch, how))
+
+    sizes = []
+    for batch in options.batch_sizes:
+        rivals = [Rival(name, runner(model, batch, how)) for name, (model, how) in ways.items()]
+        steps = {rival.name: steps_for(rival, options.seconds / 4, device) for rival in rivals}
+        seconds = race(rivals, steps, options.rounds, device)
+        memory = {
+            name: peak_memory(device, partial(first_steps, model, batch, how))
+            for name, (model, how) in ways.items()}
+        sizes.append({"batch_size": batch, "rows": [
+            row(name, taken, batch, seconds["fp32, NCHW"], memory[name]) for name, taken in seconds.items()]})
+    return {"image_size": options.image_size, "batches": sizes}

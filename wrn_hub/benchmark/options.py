@@ -1,0 +1,52 @@
+"""What a benchmark can be told, each setting once."""
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..errors import UserError
+from ..training.options import option
+
+__all__ = ["SECTIONS", "BenchmarkOptions"]
+
+SECTIONS = ("train", "inference", "growth")
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """Settings of one benchmark; the defaults are those of ``scripts/benchmark.py``.
+
+    Raises:
+        UserError: a value outside what is allowed.
+    """
+
+    model: str = option("wrn_16_2", "model of the sections train and inference, as timm names it")
+    batch_size: int = option(128, "images a training step")
+    image_size: int = option(32, "side of the images in pixels; they are random")
+    batch_sizes: tuple[int, ...] = option((), "images a step of inference; 1,8,128 on a CPU, 1,32,256,1024 on a GPU")
+    precision: str = option(
+        "auto", "the fast precision; auto: bf16 where the hardware computes in it, else fp32", ("auto", "fp32", "bf16"))
+    compile: str = option(
+        "none", "torch.compile of the trainer's model; others than none are timed as bare steps too",
+        ("none", "default", "reduce-overhead", "max-autotune"))
+    workers: int = option(0, "worker processes of the other loaders; 0: one a core, up to 16")
+    seconds: float = option(2.0, "least duration of a turn")
+    rounds: int = option(5, "turns of every rival, one after the other; one more comes first, to warm up")
+    quick: bool = option(False, "a rehearsal: one round, turns of one step, tiny nets for the growth")
+
+    def __post_init__(self) -> None:
+        low = {"batch_size": 2, "image_size": 8, "workers": 0, "seconds": 0, "rounds": 1}
+        for name, least in low.items():
+            if getattr(self, name) < least:
+                raise UserError(f"{name} = {getattr(self, name)}: allowed is {least} or more")
+        if any(size < 1 for size in self.batch_sizes):
+            raise UserError(f"batch_sizes = {','.join(map(str, self.batch_sizes))}: allowed are numbers from 1")
+
+    def resolved(self, device: torch.device, fast_precision: str, cores: int) -> "BenchmarkOptions":
+        """The same with every choice that was left to the machine made."""
+        return replace(
+            self,
+            batch_sizes=self.batch_sizes or ((1, 32, 256, 1024) if device.type == "cuda" else (1, 8, 128)),
+            precision=fast_precision if self.precision == "auto" else self.precision,
+            workers=self.workers or min(cores, 16),
+            seconds=0.0 if self.quick else self.seconds,
+            rounds=1 if self.quick else self.rounds)
