@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import wrn_hub  # noqa: F401
+from wrn_hub.data import load_dataset
 from wrn_hub.errors import UserError
 from wrn_hub.training.finetune import choose_lr, finetune_defaults
 from wrn_hub.training.options import TrainOptions
@@ -131,7 +132,8 @@ class Reads(TorchDispatchMode):
 
 
 def test_no_step_waits_for_the_device(options):
-    options = replace(options, epochs=1, cutout=3, clip_grad=1.0, ema_decay=0.9, block_drop_rate=0.2)
+    options = replace(
+        options, epochs=1, checkpoint_minutes=5, cutout=3, clip_grad=1.0, ema_decay=0.9, sam_rho=0.05)
     with Reads() as reads:
         train(options, after_step=lambda: reads.seen.append("step"))
     steps = [place for place, what in enumerate(reads.seen) if what == "step"]

@@ -44,7 +44,7 @@ def _epoch(settings: TrainOptions, data: ImageDataset) -> float:
     """Seconds of the second epoch of the trainer, up to the measurement on test images."""
     with tempfile.TemporaryDirectory() as folder:
         run = TrainOptions(**{**vars(settings), "output": f"{folder}/run"})
-        train(run, (data, data.subset(np.arange(1))))
+        train(run, data=(data, data.subset(np.arange(1))))
         with open(Path(folder) / "run" / "metrics.csv") as file:
             return len(data) / float(list(csv.DictReader(file))[-1]["images_per_second"])
 
@@ -80,7 +80,8 @@ def measure_growth(options: BenchmarkOptions, device: torch.device) -> dict[str,
 
     settings = TrainOptions(
         model=f"wrn_{base['depth']}_{base['width']}", image_size=size, batch_size=base["batch_size"], epochs=2,
-        eval_every=2, precision=options.precision, crop_padding=min(4, size - 1))
+        eval_every=2, precision=options.precision, crop_padding=min(4, size - 1),
+        report_to="none")
     data = random_images(max(values["images"]), size)
     parts = [data.subset(np.arange(count)) for count in values["images"]]
     rounds = [[_epoch(settings, part) for part in parts] for _ in range(options.rounds)]

@@ -165,7 +165,9 @@ def run_trainer(options: TrainOptions, data: ImageDataset, after_step: Callable[
             raise _Enough
 
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_Enough):
-        train(replace(options, output=str(Path(folder) / "run")), (data, data.subset(np.arange(1))), told)
+        train(
+            replace(options, output=str(Path(folder) / "run")), data=(data, data.subset(np.arange(1))),
+            after_step=told)
 
 
 def _race_with_trainer(
@@ -208,7 +210,8 @@ def measure_training(options: BenchmarkOptions, source: ModelSource, device: tor
     build = partial(source.create, False, num_classes=len(_CLASSES))
     settings = TrainOptions(
         model=source.name, image_size=size, batch_size=batch, epochs=1, precision=fast, compile=options.compile,
-        crop_padding=min(4, size - 1))
+        crop_padding=min(4, size - 1), report_to="none",
+        checkpoint_minutes=1e6)  # none falls into a turn
     queued = 2 * options.workers  # as many as torch's loaders fetch ahead
 
     def bare(name: str, *how: Any) -> tuple[str, int, Callable]:
