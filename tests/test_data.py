@@ -270,10 +270,13 @@ def test_a_hub_dataset_that_the_datasets_library_has_cached(tmp_path, caplog):
     write_parquet(tmp_path / "pets" / "validation.parquet", noise(2, seed=1), [1, 0])
     datasets.load_dataset(str(tmp_path / "pets"))
     shutil.move(tmp_path / "datasets" / "pets", tmp_path / "datasets" / "org___pets")
+    (version,) = (tmp_path / "datasets" / "org___pets").glob("*/*/*/")
+    version.rename(version.with_name("0123456789" * 4))  # what comes through the Hub lies under its commit
     train, test = (load_dataset("org/pets", split) for split in ("train", "test"))
     assert np.array_equal(train.images, noise(4)) and train.labels.tolist() == [0, 1, 1, 0]
     assert np.array_equal(test.images, noise(2, seed=1)) and test.classes == ("cat", "dog")
     assert isinstance(train.images, np.memmap)
+    assert test.revision == "0123456789" * 4
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 

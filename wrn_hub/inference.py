@@ -33,8 +33,8 @@ def dataset_logits(
             parts.append(model(images).float())
     if accelerator.num_processes == 1:
         return torch.cat(parts).cpu()
-    mine = torch.cat(parts) if parts else torch.empty(0, device=accelerator.device)
-    share = -(-len(dataset) // accelerator.num_processes)
-    padded = torch.zeros(share, accelerator.unwrap_model(model).num_classes, device=accelerator.device)
-    padded[: len(mine)] = mine
+    padded = torch.zeros(loader.share, accelerator.unwrap_model(model).num_classes, device=accelerator.device)
+    if parts:  # the images may be too few for every process to have some
+        mine = torch.cat(parts)
+        padded[: len(mine)] = mine
     return accelerator.gather(padded)[: len(dataset)].cpu()  # shares are contiguous: the padding is at the end

@@ -20,6 +20,7 @@ class ImageDataset:
         images: uint8 (N, H, W, 3), RGB.
         labels: int64 (N,), each from 0 to ``len(classes) - 1``.
         classes: The names of the classes.
+        revision: The commit of the Hub's dataset; None where the images didn't come through the Hub.
 
     Raises:
         UserError: shapes, types or labels are not those above.
@@ -30,6 +31,7 @@ class ImageDataset:
     images: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
+    revision: str | None = None
 
     def __post_init__(self) -> None:
         where = f"{self.name} ({self.split})"

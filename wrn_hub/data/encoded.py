@@ -26,6 +26,7 @@ class EncodedSplit:
         classes: The names of the classes.
         files: The local files that the images come from; none where that is unknown.
         column: Which images of those files, where they hold several.
+        revision: The commit of the Hub's dataset; None where they didn't come through the Hub.
     """
 
     images: Iterable[tuple[str, bytes]]
@@ -33,6 +34,7 @@ class EncodedSplit:
     classes: tuple[str, ...]
     files: tuple[Path, ...] = ()
     column: str = ""
+    revision: str | None = None
 
     def decode(self, size: int | None) -> np.ndarray:
         """uint8 (N, H, W, 3); see :func:`stack`."""

@@ -186,6 +186,9 @@ def read_hub(hub_id: str, split: str, facts: DatasetFacts | None = None) -> Enco
             f"{hub_id} can't be loaded: {reason[:300]}; or download it and give its folder (--data-dir)") from error
     chosen = splits[choose_split(split, splits, hub_id)]
     image, label, classes = _columns(chosen.features.to_dict(), facts, hub_id)
+    files = tuple(Path(file["filename"]) for file in chosen.cache_files)
+    # the datasets library names the folder of what it cached by the commit
+    commits = [file.parent.name for file in files if re.fullmatch("[0-9a-f]{40}", file.parent.name)]
     return EncodedSplit(
         _images(chosen.data.column(image).chunks, hub_id), _labels(chosen.data.column(label), hub_id), classes,
-        tuple(Path(file["filename"]) for file in chosen.cache_files), image)
+        files, image, commits[0] if commits else None)

@@ -198,7 +198,10 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """Batches of a whole split in its own order, this process's share of every batch; nothing is dropped or padded.
+    """Batches of a whole split in its own order; nothing is dropped or padded.
+
+    Each process has whole batches, so that with twice the processes and twice the batch size every batch holds the
+    images that it held before, and the sums come out the same to the last bit.
 
     Args:
         dataset: What to look at.
@@ -224,13 +227,13 @@ class EvalLoader:
     ) -> None:
         self.dataset, self.device, self.size = dataset, device, size
         self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
-        share = -(-len(dataset) // world_size)
-        self.mine = range(rank * share, min((rank + 1) * share, len(dataset)))
-        self.share = max(batch_size // world_size, 1)
+        self.batch = max(batch_size // world_size, 1)
+        self.share = -(-len(dataset) // (self.batch * world_size)) * self.batch
+        self.mine = range(min(rank * self.share, len(dataset)), min((rank + 1) * self.share, len(dataset)))
 
     def __iter__(self) -> Iterator[Batch]:
-        for start in range(self.mine.start, self.mine.stop, self.share):
-            part = slice(start, min(start + self.share, self.mine.stop))
+        for start in range(self.mine.start, self.mine.stop, self.batch):
+            part = slice(start, min(start + self.batch, self.mine.stop))
             images = torch.tensor(self.dataset.images[part], device=self.device)
             labels = torch.tensor(self.dataset.labels[part], device=self.device)
             yield normalize(_resize(images, self.size), self.mean, self.std), labels

@@ -122,4 +122,4 @@ def load_dataset(
     _check_labels(encoded, where)
     images = cached(
         where, encoded.files, (encoded.column, size), len(encoded.labels), lambda: encoded.decode(size))
-    return ImageDataset(name, split, images, encoded.labels, encoded.classes)
+    return ImageDataset(name, split, images, encoded.labels, encoded.classes, encoded.revision)
