@@ -1,9 +1,15 @@
-"""Measure a model on a whole test split: top-1, top-5 and loss, in one pass.
+"""Measure a model on a whole test split: accuracy, calibration, corrupted and mirrored images, cost and speed.
 
 accelerate launch scripts/evaluate.py --model wrn_16_2.cifar10 --dataset cifar10 --data-dir DATA
+accelerate launch scripts/evaluate.py --model wrn_16_2.cifar10 --corruption-images 0 --data-dir DATA   # accuracy alone
 accelerate launch scripts/evaluate.py --all --data-dir DATA   # every staged weight, against its results.json
+
+A new weight becomes a repository with its card by three commands:
+
+python scripts/stage.py runs/wrn_16_4.cifar10 wrn_16_4.cifar10
+accelerate launch scripts/evaluate.py --model wrn_16_4.cifar10 --data-dir DATA --output model_cards/wrn_16_4.cifar10
+python scripts/make_cards.py
 """
-import shlex
 import sys
 from pathlib import Path
 
@@ -21,29 +27,29 @@ def main() -> None:
     parser.add_argument("--split", default="test", choices=("test", "train"), help="(%(default)s)")
     parser.add_argument("--image-size", type=int, help="side in pixels; the model's own by default")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="(%(default)s)")
-    parser.add_argument("--batch-size", type=int, default=500, help="images a step over all processes (%(default)s)")
-    parser.add_argument("--output", type=Path, help="where to write results.json")
-    parser.add_argument("--logits", type=Path, help="where to keep logits and labels (safetensors)")
+    parser.add_argument("--batch-size", type=int, default=250, help="images a forward pass (%(default)s)")
+    parser.add_argument(
+        "--corruption-images", type=int, default=2000,
+        help="measure on 50 corrupted copies of each of so many images; 0 for no copies at all (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the corruptions (%(default)s)")
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER",
+        help="where to write results.json, logits.safetensors and worst.safetensors")
     parser.add_argument("--all", action="store_true", help="measure every staged model again; fail where one differs")
     args = parser.parse_args()
 
-    from wrn_hub.reporting.evaluate import evaluate_source, measure_again
+    from wrn_hub.reporting.evaluate import evaluate_source, measure_again, public_command
 
     if args.all:
         for line in measure_again(STAGED, args.data_dir, args.batch_size):
             print(line)
         return
 
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     results = evaluate_source(
         args.model, args.dataset, args.split, args.data_dir, args.image_size, args.precision, args.batch_size,
-        args.output, args.logits, command)
+        args.corruption_images, args.seed, args.output, public_command(sys.argv))
     if results:
-        top5 = f", top-5 {results.top5:.2%}" if results.top5 is not None else ""
-        print(
-            f"{results.model} on {results.dataset['images']} images of {results.dataset['name']} "
-            f"({results.dataset['split']}): top-1 {results.top1:.2%}{top5}, loss {results.loss:.4f}, "
-            f"{results.precision}, {results.processes} process{'es' if results.processes > 1 else ''}")
+        print(results.summary())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Stage a finished run in model_cards, as the Hub repository that it will be.
 
 python scripts/stage.py runs/wrn_16_2.cifar10.1 wrn_16_2.cifar10
+
+scripts/evaluate.py says how it is then measured and gets its card.
 """
 from pathlib import Path
 

@@ -37,7 +37,8 @@ def hardware(device: torch.device) -> str:
         can = cpu_features()
         widest = next((name for name in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2") if can.get(name)), "")
         name = " ".join(filter(None, ["CPU", can.get("cpu_name", platform.machine()), widest]))
-        return f"{name}, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        return f"{name}, {threads} thread{'s' if threads > 1 else ''}"
     return device.type
 
 

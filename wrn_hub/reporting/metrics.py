@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-__all__ = ["Reliability", "confusion", "nll", "per_class", "reliability", "top_k"]
+__all__ = ["Reliability", "agreement", "confusion", "nll", "per_class", "reliability", "top_k", "worst"]
 
 
 def top_k(logits: torch.Tensor, labels: torch.Tensor, k: int = 1) -> float:
@@ -27,6 +27,18 @@ def per_class(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Share of each true class's images that were recognised, double (C,); nan for a class without images."""
     counts = confusion(logits, labels).double()
     return counts.diag() / counts.sum(dim=1)
+
+
+def agreement(logits: torch.Tensor, others: torch.Tensor) -> float:
+    """Share of the images that get the same answer from both, 0 to 1."""
+    return float((logits.argmax(dim=1) == others.argmax(dim=1)).double().mean())
+
+
+def worst(logits: torch.Tensor, labels: torch.Tensor, count: int = 24) -> torch.Tensor:
+    """Numbers of the images that were mistaken with the least probability for their class, worst first, int64."""
+    losses = F.cross_entropy(logits.double(), labels, reduction="none")
+    wrong = (logits.argmax(dim=1) != labels).nonzero().view(-1)
+    return wrong[losses[wrong].argsort(descending=True, stable=True)[:count]]
 
 
 @dataclass(frozen=True)

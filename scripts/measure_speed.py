@@ -1,0 +1,36 @@
+"""Measure how fast the nets are and how much memory they take, side by side, for model_cards/README.md.
+
+python scripts/measure_speed.py                       # every net for small images
+python scripts/measure_speed.py wrn_16_1 wrn_28_10 --output speed.json
+"""
+import sys
+from pathlib import Path
+
+from wrn_hub.cli import Parser, run
+
+SPEED = Path(__file__).resolve().parent.parent / "model_cards" / "speed.json"
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="timm models (all nets for small images)")
+    parser.add_argument("--batch-size", type=int, default=32, help="images a forward pass (%(default)s)")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="(%(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="measure each for at least so long (%(default)s)")
+    parser.add_argument("--output", type=Path, default=SPEED, help="(model_cards/speed.json of the checkout)")
+    args = parser.parse_args()
+
+    import timm
+
+    from wrn_hub.reporting.evaluate import public_command
+    from wrn_hub.reporting.speed import measure_speeds
+
+    names = args.models or timm.list_models(module="wide_resnet")
+    table = measure_speeds(names, args.batch_size, args.precision, args.seconds, public_command(sys.argv))
+    for name, net in table.nets.items():
+        print(f"{name}: {net.images_per_second:.0f} images/s, {net.memory / 2**20:.0f} MiB")
+    table.write(args.output)
+
+
+if __name__ == "__main__":
+    run(main)

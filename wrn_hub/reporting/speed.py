@@ -1,0 +1,118 @@
+"""How fast the nets are and how much memory they take, side by side on one machine: model_cards/speed.json.
+
+Neither depends on the weights, so nets without weights are measured too, with random ones.
+"""
+import json
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import timm
+import torch
+
+from .. import models  # noqa: F401  registers the Wide ResNets
+from ..environment import accelerator_for, hardware, now, use_cores, versions
+from ..errors import UserError, nearest
+from .cost import fastest_pass, peak_memory, reset_peak_memory
+from .results import strictly
+
+__all__ = ["NetSpeed", "SpeedTable", "measure_speeds"]
+
+_AGAIN = "measure again with scripts/measure_speed.py"
+
+
+@dataclass(frozen=True)
+class NetSpeed:
+    """One net.
+
+    Attributes:
+        images_per_second: Of the fastest forward pass of several.
+        memory: Bytes that the net and its forward passes took at most, the process's own left out.
+    """
+
+    images_per_second: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class SpeedTable:
+    """Several nets, measured one after the other in the same way.
+
+    Attributes:
+        nets: timm name -> what was measured.
+        batch_size: Images a forward pass.
+        precision: "fp32", "bf16" or "fp16".
+        hardware: Name of the device, for a CPU with its threads.
+        command: What was typed.
+        versions: Of Python and the packages.
+        date: UTC, ISO 8601.
+    """
+
+    nets: dict[str, NetSpeed]
+    batch_size: int
+    precision: str
+    hardware: str
+    command: str
+    versions: dict[str, str]
+    date: str
+
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        beside = path.with_name(f".{path.name}")
+        beside.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        beside.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> "SpeedTable":
+        """Read a speed.json.
+
+        Raises:
+            UserError: it is not JSON, or lacks or adds a field.
+        """
+        try:
+            content = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: not a table of speeds ({error}); {_AGAIN}") from None
+        return strictly(cls, content, str(path), _AGAIN)
+
+
+def _measure(name: str, batch_size: int, precision: str, seconds: float) -> tuple[NetSpeed, str]:
+    use_cores()
+    accelerator = accelerator_for(precision)
+    device = accelerator.device
+    before = reset_peak_memory(device)
+    model = timm.create_model(name).to(device, memory_format=torch.channels_last)
+    size = model.pretrained_cfg["input_size"][-1]
+    images = torch.randn(batch_size, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    with accelerator.autocast():
+        fastest = fastest_pass(model, images, seconds)
+    memory = int(peak_memory(device)["bytes"]) - before
+    return NetSpeed(round(batch_size / fastest, 1), memory), hardware(device)
+
+
+def measure_speeds(
+    names: Sequence[str], batch_size: int = 32, precision: str = "fp32", seconds: float = 1.0, command: str = ""
+) -> SpeedTable:
+    """Measure nets one after the other, each in a process of its own, so that none pays for another's memory.
+
+    Args:
+        names: timm names.
+        batch_size: Images a forward pass.
+        precision: "fp32", "bf16" or "fp16".
+        seconds: Repeat the forward pass for at least so long, and at least four times.
+        command: What was typed, for the record.
+
+    Raises:
+        UserError: timm has no such model.
+    """
+    for name in names:
+        if not timm.is_model(name):
+            raise UserError(f"model {name!r}: timm has no model of this name.{nearest(name, timm.list_models())}")
+    with ProcessPoolExecutor(
+            1, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1) as fresh_process:
+        found = [fresh_process.submit(_measure, name, batch_size, precision, seconds).result() for name in names]
+    return SpeedTable(
+        {name: net for name, (net, _) in zip(names, found, strict=True)}, batch_size, precision, found[0][1], command,
+        versions(), now())
