@@ -22,6 +22,7 @@ from wrn_hub.facts import DATASETS
 from wrn_hub.hub.serve import application, serve
 from wrn_hub.hub.store import FolderStore
 from wrn_hub.models.export import save_model
+from wrn_hub.weights import staged
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "wrn_16_2.cifar10"
@@ -126,10 +127,10 @@ print(json.dumps(classify("image.png")))
     assert [entry["score"] for entry in said] == pytest.approx(probabilities.sort(descending=True).values[:5].tolist())
 
 
-@pytest.mark.parametrize("card", sorted((ROOT / "model_cards").glob("*/README.md")), ids=lambda path: path.parent.name)
-def test_every_snippet_of_a_card_runs_against_it(endpoint, card, tmp_path):
+@pytest.mark.parametrize("folder", staged(ROOT / "model_cards"), ids=lambda folder: folder.name)
+def test_every_snippet_of_a_card_runs_against_it(endpoint, folder, tmp_path):
     """As they stand, one after the other, where nothing but an image.png lies."""
-    snippets = re.findall(r"```python\n(.*?)```", card.read_text(), re.DOTALL)
+    snippets = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     assert snippets
     Image.linear_gradient("L").convert("RGB").save(tmp_path / "image.png")
     run_all = "import json, sys\nfor snippet in json.loads(sys.argv[1]): exec(snippet, {'__name__': '__main__'})"

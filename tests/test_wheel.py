@@ -41,6 +41,13 @@ def test_pretrained_weights_load_from_the_wheel_without_a_network(installed):
     assert weights == str(installed / "wrn_hub" / "pretrained" / "wrn_16_2.cifar10" / "model.safetensors")
 
 
+def test_the_table_of_what_was_measured_comes_with_the_wheel(installed):
+    out = run(installed, (
+        "import wrn_hub; "
+        "print(*[row['model'] for row in wrn_hub.table() if row['top1'] and row['images_per_second']])"))
+    assert "wrn_16_2" in out.split()
+
+
 def test_the_sample_comes_with_the_wheel(installed):
     out = run(installed, "from wrn_hub.data import load_dataset; print(len(load_dataset('sample', 'train')))")
     assert out.split() == ["2000"]

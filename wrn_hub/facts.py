@@ -11,6 +11,7 @@ class DatasetFacts:
     ``mean`` and ``std`` are per channel over every pixel of the training split, in units of 1 (pixel / 255).
     """
 
+    title: str
     hub_id: str
     config: str
     image_column: str
@@ -24,13 +25,13 @@ class DatasetFacts:
 
 DATASETS = {
     "cifar10": DatasetFacts(
-        hub_id="uoft-cs/cifar10", config="plain_text", image_column="img", label_column="label",
+        title="CIFAR-10", hub_id="uoft-cs/cifar10", config="plain_text", image_column="img", label_column="label",
         mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616),
         classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
         source="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
     ),
     "cifar100": DatasetFacts(
-        hub_id="uoft-cs/cifar100", config="cifar100", image_column="img", label_column="fine_label",
+        title="CIFAR-100", hub_id="uoft-cs/cifar100", config="cifar100", image_column="img", label_column="fine_label",
         mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762),
         classes=(
             "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle",
@@ -49,7 +50,7 @@ DATASETS = {
         source="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
     ),
     "svhn": DatasetFacts(
-        hub_id="ufldl-stanford/svhn", config="cropped_digits", image_column="image", label_column="label",
+        title="SVHN", hub_id="ufldl-stanford/svhn", config="cropped_digits", image_column="image", label_column="label",
         mean=(0.4377, 0.4438, 0.4728), std=(0.1980, 0.2010, 0.1970),
         classes=tuple("0123456789"), flip=False,
         source="Netzer et al., Reading Digits in Natural Images with Unsupervised Feature Learning, 2011",

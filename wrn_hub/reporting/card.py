@@ -1,111 +1,281 @@
 """Model cards: README.md and its pictures from what lies beside them, the registry, and what others report.
 
-A card is a pure function of results.json, the kept logits, args.json, metrics.csv and the registry, so it can be made
-again and compared byte for byte. What was measured and what others report never stand in one table.
+A card is a pure function of results.json, the kept logits and images, args.json, metrics.csv and the registry, so it
+can be made again and compared byte for byte. What was measured and what others report never stand in one table.
 """
 import csv
 import json
-import tomllib
-from functools import cache
-from importlib import resources
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import timm
-from huggingface_hub import EvalResult, ModelCardData
+import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from .. import models  # noqa: F401  registers the Wide ResNets
+from ..errors import UserError
 from ..facts import DATASETS
-from ..weights import MANIFEST
+from ..weights import MANIFEST, file_sha256
 from . import metrics, plots
 from .command import train_command
+from .corruptions import KINDS
+from .metadata import check_metadata, check_text, front_matter
+from .reported import Reported, reported
 from .results import Results
-from .variants import variants
 
-__all__ = ["card_text", "check_card", "index_text", "write_card"]
+__all__ = ["BIBTEX", "Staged", "card_text", "check_card", "percent", "reported_table", "table", "write_card"]
 
 PICTURES = {
     "curve.png": "Accuracy by epoch on the training images, with their augmentation, and on the test split",
     "per_class.png": "Accuracy of every class",
     "confusion.png": "Which classes are taken for which, in % of the images of the true class",
     "reliability.png": "Accuracy by confidence, and the number of images with that confidence",
+    "corruptions.png": "Accuracy on corrupted images by kind and severity",
+    "worst.png": "The mistakes made with the least probability for the true class: what is true, and what was said",
 }
 
+BIBTEX = """```bibtex
+@inproceedings{zagoruyko2016wide,
+  title     = {Wide Residual Networks},
+  author    = {Sergey Zagoruyko and Nikos Komodakis},
+  booktitle = {British Machine Vision Conference (BMVC)},
+  year      = {2016}
+}
+```"""
 
-def _percent(share: float) -> str:
+_REMAKE = "run scripts/make_cards.py"
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1 in %, with two digits."""
     return f"{100 * share:.2f} %"
 
 
-def _rows(folder: Path) -> list[dict[str, str]]:
-    with open(folder / "metrics.csv", newline="") as file:
-        return list(csv.DictReader(file))
+def _maybe(value: float | None) -> str:
+    return "Not measured" if value is None else percent(value)
 
 
-@cache
-def _reported_table() -> dict[str, Any]:
-    return tomllib.loads(resources.files("wrn_hub.reporting").joinpath("reported.toml").read_text())
+@dataclass(frozen=True)
+class Staged:
+    """What lies in a staged folder, read once and found to belong together.
+
+    Raises:
+        UserError: a file is missing or damaged, or results.json is of other weights than the manifest's or of another
+            measurement than the kept logits.
+    """
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        results, logits, labels = self.results, self.kept["logits"], self.kept["labels"]
+        if results.weights_sha256 != self.entry["sha256"]:
+            raise UserError(f"{self.name}: results.json is of other weights than the manifest's; measure again with "
+                            "scripts/evaluate.py")
+        again = [
+            (results.top1, metrics.top_k(logits, labels)), (results.nll, metrics.nll(logits, labels)),
+            (results.ece, metrics.reliability(logits, labels).expected_calibration_error),
+            (results.dataset.images, len(labels))]
+        if len(self.facts.classes) != logits.shape[1] or any(abs(a - b) > 1e-9 for a, b in again):
+            raise UserError(f"{self.name}: results.json and logits.safetensors are of different measurements; measure "
+                            "again with scripts/evaluate.py")
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def arch(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def tag(self) -> str:
+        return self.name.partition(".")[2]
+
+    @property
+    def facts(self):
+        return DATASETS[self.tag]
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        return MANIFEST[self.name]
+
+    @cached_property
+    def results(self) -> Results:
+        return Results.read(self.folder / "results.json")
+
+    @cached_property
+    def top1_of_all_seeds(self) -> list[float]:
+        """Of this training and of those whose results lie beside it as results.seed*.json."""
+        others = sorted(self.folder.glob("results.seed*.json"))
+        return [self.results.top1, *(Results.read(path).top1 for path in others)]
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        return json.loads((self.folder / "args.json").read_text())
+
+    @cached_property
+    def rows(self) -> list[dict[str, str]]:
+        with open(self.folder / "metrics.csv", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def _tensors(self, name: str) -> dict[str, torch.Tensor]:
+        try:
+            return load_file(self.folder / name)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{self.name}/{name} can't be read ({error}); measure again with scripts/evaluate.py"
+                            ) from None
+
+    @cached_property
+    def kept(self) -> dict[str, torch.Tensor]:
+        return self._tensors("logits.safetensors")
+
+    @cached_property
+    def worst(self) -> dict[str, torch.Tensor]:
+        return self._tensors("worst.safetensors")
 
 
-def _reported(arch: str, tag: str) -> list[dict[str, Any]]:
-    return _reported_table().get(arch, {}).get(tag, [])
+def _metadata(staged: Staged) -> dict[str, Any]:
+    results, facts = staged.results, staged.facts
+    values = [("accuracy", "top-1 accuracy", results.top1)]
+    if results.top5 is not None:
+        values.append(("accuracy", "top-5 accuracy", results.top5))
+    return {
+        "license": "apache-2.0",
+        "library_name": "timm",
+        "pipeline_tag": "image-classification",
+        "tags": ["image-classification", "timm", "transformers", "wide-resnet"],
+        "datasets": [facts.hub_id],
+        "model-index": [{
+            "name": staged.name,
+            "results": [{
+                "task": {"type": "image-classification", "name": "Image Classification"},
+                "dataset": {
+                    "name": staged.tag, "type": facts.hub_id, "config": facts.config, "split": results.dataset.split},
+                "metrics": [
+                    {"type": kind, "value": round(100 * value, 2), "name": name} for kind, name, value in values],
+            }],
+        }],
+    }
 
 
-def _metadata(name: str, results: Results) -> str:
-    facts = DATASETS[name.partition(".")[2]]
-    data = ModelCardData(
-        license="apache-2.0",
-        library_name="timm",
-        pipeline_tag="image-classification",
-        tags=["image-classification", "timm", "wide-resnet"],
-        datasets=[facts.hub_id],
-        model_name=name,
-        eval_results=[EvalResult(
-            task_type="image-classification", task_name="Image Classification", dataset_type=facts.hub_id,
-            dataset_name=name.partition(".")[2], dataset_split=results.dataset["split"], metric_type="accuracy",
-            metric_name="top-1 accuracy", metric_value=round(100 * results.top1, 2))])
-    return f"---\n{data.to_yaml()}\n---\n"
+def _measured(staged: Staged) -> list[tuple[str, str]]:
+    results, several = staged.results, staged.top1_of_all_seeds
+    corruptions = results.corruptions
+    rows = [("top-1 accuracy", percent(results.top1))]
+    if len(several) > 1:
+        spread = f"{percent(statistics.mean(several))} ± {100 * statistics.stdev(several):.2f}"
+        rows.append((f"top-1 accuracy, mean and standard deviation of {len(several)} trainings", spread))
+    if results.top5 is not None:
+        rows.append(("top-5 accuracy", percent(results.top5)))
+    return [
+        *rows,
+        ("negative log-likelihood", f"{results.nll:.4f} nats"),
+        ("expected calibration error (15 bins)", percent(results.ece)),
+        ("the same answer for the mirrored image", _maybe(results.flip_agreement)),
+        ("top-1 accuracy on corrupted images, mean of all below", _maybe(corruptions.mean if corruptions else None)),
+        ("parameters", f"{results.parameters:,}"),
+        ("GMACs, one image", f"{results.gmacs:.4g}"),
+        ("activations, one image", f"{results.activations:.4g} M"),
+        ("inference, fastest of several passes",
+         f"{results.speed.images_per_second:,.0f} images/s, {results.precision}, batch {results.speed.batch_size}, "
+         f"{results.hardware}"),
+        ("peak memory", f"{results.peak_memory.bytes / 2**20:,.0f} MiB {results.peak_memory.what}"),
+        ("weights", f"{staged.entry['bytes'] / 1e6:.1f} MB, float16 with float32 BatchNorm"),
+    ]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
+    """The lines of a Markdown table; the columns numbered in ``right`` are flush right."""
+    rule = ["---:" if column in right else "---" for column in range(len(header))]
+    return [f"| {' | '.join(row)} |" for row in (header, rule, *rows)]
+
+
+def reported_table(entries: Sequence[Reported]) -> list[str]:
+    """What others report, as the lines of a Markdown table."""
+    if not entries:
+        return ["Nothing known."]
+    top5 = any(entry.top5_error is not None for entry in entries)
+    weights = any(entry.weights for entry in entries)
+    header = ["top-1 error", "top-1 accuracy", *["top-5 error"] * top5, *["weights"] * weights, "source",
+              "preprocessing"]
+    rows = []
+    for entry in entries:
+        row = [f"{entry.error:.2f} %", percent(1 - entry.error / 100)]
+        if top5:
+            row.append(f"{entry.top5_error:.2f} %" if entry.top5_error is not None else "not reported")
+        if weights:
+            row.append(f"`{entry.weights}`" if entry.weights else "not to be had")
+        rows.append([*row, entry.source, entry.preprocessing])
+    return table(header, rows, right=range(2 + top5))
+
+
+def _corruption_lines(staged: Staged) -> list[str]:
+    corruptions = staged.results.corruptions
+    if corruptions is None:
+        return ["### Corrupted images", "", "Not measured.", ""]
+    rows = [
+        [kind, *(f"{100 * value:.1f}" for value in values), KINDS[kind][2],
+         ", ".join(f"{amount:g}" for amount in KINDS[kind][1])]
+        for kind, values in corruptions.accuracy.items()]
+    return [
+        "### Corrupted images",
+        "",
+        f"Top-1 accuracy on the first {corruptions.images:,} images of the split, corrupted by "
+        f"`wrn_hub.reporting.corruptions` (seed {corruptions.seed}); on these as they are it is "
+        f"{percent(corruptions.clean)}. The kinds are in the manner of CIFAR-10-C, but are not its images: don't "
+        "compare the numbers.",
+        "",
+        f"![{PICTURES['corruptions.png']}](corruptions.png)",
+        "",
+        "<details><summary>The same as a table, with the amount of each corruption</summary>",
+        "",
+        *table(["kind, accuracy in % at severity", "1", "2", "3", "4", "5", "what was varied", "amounts"], rows,
+               right=range(1, 6)),
+        "",
+        "</details>",
+        "",
+    ]
 
 
 def card_text(folder: Path) -> str:
     """The README.md of a staged model, from the files beside it.
 
     Args:
-        folder: ``model_cards/<arch.tag>`` with args.json, metrics.csv, results.json and logits.safetensors.
-    """
-    name = folder.name
-    arch, _, tag = name.partition(".")
-    facts, entry = DATASETS[tag], MANIFEST[name]
-    results = Results.read(folder / "results.json")
-    settings = json.loads((folder / "args.json").read_text())
-    kept = load_file(folder / "logits.safetensors")
-    calibration = metrics.reliability(kept["logits"], kept["labels"])
-    model = timm.create_model(name, device="meta")
-    parameters = sum(p.numel() for p in model.parameters())
-    rows = _rows(folder)
-    hours = sum(float(row["seconds"]) for row in rows) / 3600
-    n, k = arch.split("_")[1:]
-    size, mean, std = (results.preprocessing[key] for key in ("size", "mean", "std"))
+        folder: ``model_cards/<arch.tag>`` with args.json, metrics.csv and what ``scripts/evaluate.py`` wrote.
 
-    measured = [
-        ("top-1 accuracy", _percent(results.top1)),
-        *([("top-5 accuracy", _percent(results.top5))] if results.top5 is not None else []),
-        ("negative log-likelihood", f"{results.loss:.4f} nats"),
-        ("expected calibration error (15 bins)", _percent(calibration.expected_calibration_error)),
-        ("parameters", f"{parameters:,}"),
-        ("weights", f"{entry['bytes'] / 1e6:.1f} MB, float16 with float32 BatchNorm"),
-    ]
-    others = [
-        f"| {row['error']:.2f} % | {_percent(1 - row['error'] / 100)} | {row['source']} | {row['preprocessing']} |"
-        for row in _reported(arch, tag)]
+    Raises:
+        UserError: a file is missing or damaged, or they don't belong together.
+    """
+    return _card_text(Staged(folder))
+
+
+def _card_text(staged: Staged) -> str:
+    name, arch, facts = staged.name, staged.arch, staged.facts
+    results, settings = staged.results, staged.settings
+    features = timm.create_model(name, device="meta").num_features
+    hours = sum(float(row["seconds"]) for row in staged.rows) / 3600
+    n, k = arch.split("_")[1:] if arch.startswith("wrn") else ("", "")
+    what = f"WRN-{n}-{k}, a" if n else f"{arch}, a relative of the"
+    size, mean, std = results.preprocessing.size, results.preprocessing.mean, results.preprocessing.std
+    trainings = len(staged.top1_of_all_seeds)
+    seeds = f"one training (seed {settings['seed']})" if trainings == 1 else (
+        f"the training with seed {settings['seed']}, one of {trainings}")
     shown = {key: value for key, value in settings.items() if key not in ("model", "dataset", "versions", "hardware")}
     libraries = ", ".join(f"{key} {value}" for key, value in settings["versions"].items())
     lines = [
-        _metadata(name, results),
+        front_matter(_metadata(staged)),
         f"# {name}",
         "",
-        f"WRN-{n}-{k}, a [Wide Residual Network](https://arxiv.org/abs/1605.07146), trained from scratch on "
-        f"{tag.replace('cifar', 'CIFAR-').replace('svhn', 'SVHN')}: {_percent(results.top1)} of the test images right.",
+        f"{what} [Wide Residual Network](https://arxiv.org/abs/1605.07146), "
+        f"{'fine-tuned' if settings.get('pretrained') else 'trained from scratch'} on {facts.title}: "
+        f"{percent(results.top1)} of the test images right.",
+        "",
+        "Install the package from a clone of wrn_hub with `pip install .`, then classify an image:",
         "",
         "```python",
         "import timm",
@@ -118,34 +288,54 @@ def card_text(folder: Path) -> str:
         'image = transform(Image.open("image.png").convert("RGB")).unsqueeze(0)',
         "with torch.inference_mode():",
         "    probabilities = model(image).softmax(dim=1)[0]",
-        'names = model.pretrained_cfg["label_names"]',
+        "names = wrn_hub.class_names(model)",
         "for p, i in zip(*probabilities.topk(3)):",
         '    print(f"{names[i]} {p:.1%}")',
         "```",
         "",
-        "The package is installed from a clone of wrn_hub with `pip install .`",
-        "",
         "## Measured",
         "",
-        f"On all {results.dataset['images']:,} images of the {results.dataset['split']} split: the weights after the "
-        f"last epoch, one pass, no test-time augmentation, {results.precision}, one training (seed "
-        f"{settings['seed']}).",
+        f"On all {results.dataset.images:,} images of the {results.dataset.split} split: the weights after the "
+        f"last epoch, one pass, no test-time augmentation, {results.precision}, {seeds}.",
         "",
-        "| | |",
-        "|---|---:|",
-        *(f"| {key} | {value} |" for key, value in measured),
+        *table(["measure", "value"], _measured(staged), right=[1]),
         "",
-        f"Measured with `{results.command}` on {results.date[:10]} ({results.hardware}).",
+        f"Measured on {results.date[:10]} by",
         "",
-        *(f"![{text}]({picture})\n" for picture, text in PICTURES.items() if picture != "curve.png"),
+        "```bash",
+        f"accelerate launch scripts/{results.command}",
+        "```",
+        "",
+        *(f"![{PICTURES[picture]}]({picture})\n" for picture in ("per_class.png", "confusion.png", "reliability.png")),
+        *_corruption_lines(staged),
+        "### The worst mistakes",
+        "",
+        *(["Of all wrong answers those that gave the true class the least probability, the worst first. Each tile "
+           "shows what is true above what was said.", "", f"![{PICTURES['worst.png']}](worst.png)"]
+          if len(staged.worst["index"]) else ["No image was mistaken."]),
+        "",
         "## What others report",
         "",
-        "Of nets of this name on the same test split; not measured here.",
+        "Of nets of this name on the same test split, by their own trainings; not measured here.",
         "",
-        *(["| error | accuracy | source | preprocessing |", "|---:|---:|---|---|"] if others else ["Nothing known."]),
-        *others,
+        *reported_table(reported(arch, staged.tag)),
         "",
         "## More uses",
+        "",
+        "With the pipeline of transformers, which takes the folder of the weights, or the id of a Hub repository that "
+        "holds them:",
+        "",
+        "```python",
+        "from pathlib import Path",
+        "",
+        "import timm",
+        "import wrn_hub",
+        "from transformers import pipeline",
+        "",
+        f'folder = Path(timm.get_pretrained_cfg("{name}").file).parent',
+        'classify = pipeline("image-classification", model=str(folder))',
+        'print(classify("image.png", top_k=3))',
+        "```",
         "",
         "Embeddings, and feature maps of the stem and the three stages:",
         "",
@@ -156,7 +346,7 @@ def card_text(folder: Path) -> str:
         "",
         "images = torch.randn(2, 3, 32, 32)",
         f'model = timm.create_model("{name}", pretrained=True, num_classes=0).eval()',
-        f"embeddings = model(images)  # (2, {model.num_features})",
+        f"embeddings = model(images)  # (2, {features})",
         f'backbone = timm.create_model("{name}", pretrained=True, features_only=True).eval()',
         "maps = backbone(images)  # at strides 1, 1, 2 and 4",
         "```",
@@ -188,9 +378,7 @@ def card_text(folder: Path) -> str:
           if settings["progressive_sizes"] else []),
         "<details><summary>Every setting</summary>",
         "",
-        "| | |",
-        "|---|---|",
-        *(f"| {key} | {_setting(value)} |" for key, value in shown.items()),
+        *table(["setting", "value"], [(key, _setting(value)) for key, value in shown.items()]),
         "",
         "</details>",
         "",
@@ -206,35 +394,32 @@ def card_text(folder: Path) -> str:
         "The weights are under Apache-2.0. The training images come without a stated licence: "
         f"{facts.source}.",
         "",
-        f"sha256 of model.safetensors: `{entry['sha256']}`",
+        BIBTEX,
         "",
-        "```bibtex",
-        "@inproceedings{zagoruyko2016wide,",
-        "  title     = {Wide Residual Networks},",
-        "  author    = {Sergey Zagoruyko and Nikos Komodakis},",
-        "  booktitle = {British Machine Vision Conference (BMVC)},",
-        "  year      = {2016}",
-        "}",
-        "```",
+        "## Checksums",
+        "",
+        *table(["file", "sha256"], [
+            ("model.safetensors", f"`{staged.entry['sha256']}`"),
+            *((file, f"`{file_sha256(staged.folder / file)}`")
+              for file in ("results.json", "logits.safetensors", "worst.safetensors")),
+            ("the images measured on (`fingerprint` in wrn_hub)", f"`{results.dataset.fingerprint}`")]),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _setting(value: Any) -> str:
-    if value is None or value == []:
+    if value is None or value in ([], ""):
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _pictures(folder: Path) -> dict[str, tuple[Any, tuple[Any, ...]]]:
+def _pictures(staged: Staged) -> dict[str, tuple[Any, tuple[Any, ...]]]:
     """Picture -> (how it is drawn, from what)."""
-    classes = list(DATASETS[folder.name.partition(".")[2]].classes)
-    kept = load_file(folder / "logits.safetensors")
-    logits, labels = kept["logits"], kept["labels"]
-    rows = _rows(folder)
-    return {
+    classes = list(staged.facts.classes)
+    logits, labels, rows = staged.kept["logits"], staged.kept["labels"], staged.rows
+    pictures: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "curve.png": (plots.curve_plot, (
             [int(row["epoch"]) for row in rows], [float(row["train_accuracy"]) for row in rows],
             [(int(row["epoch"]), float(row["test_accuracy"])) for row in rows if row["test_accuracy"]])),
@@ -243,59 +428,45 @@ def _pictures(folder: Path) -> dict[str, tuple[Any, tuple[Any, ...]]]:
         "reliability.png": (
             plots.reliability_plot, plots.reliability_inputs(metrics.reliability(logits, labels))),
     }
+    if corruptions := staged.results.corruptions:
+        pictures["corruptions.png"] = (plots.corruption_plot, (corruptions.accuracy, corruptions.clean))
+    index = staged.worst["index"]
+    if len(index):
+        sure, said = logits[index].double().softmax(dim=1).max(dim=1)
+        pictures["worst.png"] = (plots.worst_plot, (
+            staged.worst["images"], [classes[i] for i in said], [round(float(p), 4) for p in sure],
+            [classes[i] for i in labels[index]]))
+    return pictures
 
 
 def write_card(folder: Path) -> None:
-    """Make README.md and the pictures of a staged model; a picture that is up to date stays as it is."""
-    for name, (draw, inputs) in _pictures(folder).items():
+    """Make README.md and the pictures of a staged model; a picture that is up to date stays as it is.
+
+    Raises:
+        UserError: a file is missing or damaged, or they don't belong together; nothing was changed then.
+    """
+    staged = Staged(folder)
+    text = _card_text(staged)
+    for name, (draw, inputs) in _pictures(staged).items():
         if plots.digest_of(folder / name) != plots.digest(*inputs):
             plots.save(folder / name, draw, *inputs)
-    (folder / "README.md").write_text(card_text(folder))
+    (folder / "README.md").write_text(text)
 
 
 def check_card(folder: Path) -> list[str]:
     """What is stale or wrong in a staged folder, a line each; empty where all is well."""
-    results, kept = Results.read(folder / "results.json"), load_file(folder / "logits.safetensors")
-    wrong = []
-    if results.weights_sha256 != MANIFEST[folder.name]["sha256"]:
-        wrong.append(f"{folder.name}: results.json is of other weights than the manifest's; measure again")
-    if abs(results.top1 - metrics.top_k(kept["logits"], kept["labels"])) > 1e-12:
-        wrong.append(f"{folder.name}: results.json and logits.safetensors are of different measurements; measure again")
+    try:
+        staged = Staged(folder)
+        text = _card_text(staged)
+    except UserError as error:
+        return [str(error)]
+    except (OSError, ValueError, KeyError) as error:
+        return [f"{folder.name}: args.json or metrics.csv can't be read ({error}); stage the run again"]
+    wrong = [f"{folder.name}/README.md: {line}" for line in check_metadata(text) + check_text(text)]
     readme = folder / "README.md"
-    if not readme.is_file() or readme.read_text() != card_text(folder):
-        wrong.append(f"{folder.name}/README.md is stale: run scripts/make_cards.py")
-    for name, (_, inputs) in _pictures(folder).items():
+    if not readme.is_file() or readme.read_text() != text:
+        wrong.append(f"{folder.name}/README.md is stale: {_REMAKE}")
+    for name, (_, inputs) in _pictures(staged).items():
         if plots.digest_of(folder / name) != plots.digest(*inputs):
-            wrong.append(f"{folder.name}/{name} is stale: run scripts/make_cards.py")
+            wrong.append(f"{folder.name}/{name} is stale: {_REMAKE}")
     return wrong
-
-
-def index_text() -> str:
-    """The README.md of ``model_cards``: every registered variant, those without weights too, by size."""
-    lines = [
-        "# Wide Residual Networks",
-        "",
-        "Every variant of wrn_hub. A folder here is, byte for byte, the Hub repository of its weights. Measured is",
-        "top-1 accuracy on the whole test split after the last epoch, in fp32, without test-time augmentation; best",
-        "reported is the highest that others report of the same net, by whatever training. A net without weights is",
-        "trained by, for example,",
-        "",
-        "```bash",
-        "accelerate launch scripts/train.py --model wrn_28_2 --dataset cifar10 --data-dir data",
-        "```",
-        "",
-        "| model | parameters | GMACs | input | dataset | measured | best reported |",
-        "|---|---:|---:|---|---|---:|---|",
-    ]
-    for row in variants():
-        for tag in [tag for tag in DATASETS if tag in row.weights or _reported(row.name, tag)] or ["none"]:
-            best = min(_reported(row.name, tag), key=lambda entry: entry["error"], default=None)
-            top1 = row.weights.get(tag)
-            cells = [
-                f"`{row.name}`", f"{row.parameters:,}", f"{row.gmacs:.4g}", f"{row.size}x{row.size}", tag,
-                "no weights yet" if top1 is None else f"[{_percent(top1)}]({row.name}.{tag}/README.md)",
-                f"{_percent(1 - best['error'] / 100)}: {best['source']}, {best['preprocessing']}" if best else "none"]
-            if tag == "none" and row.weights:
-                cells[4:6] = ["imagenet", "timm's weights, not measured here"]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"

@@ -4,7 +4,8 @@ Whether a picture is stale is seen by its digest: another version of matplotlib 
 """
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -16,7 +17,9 @@ from PIL import Image
 
 from .metrics import Reliability
 
-__all__ = ["confusion_plot", "curve_plot", "digest", "digest_of", "per_class_plot", "reliability_plot", "save"]
+__all__ = [
+    "Point", "confusion_plot", "corruption_plot", "curve_plot", "digest", "digest_of", "frontier_plot",
+    "per_class_plot", "reliability_plot", "save", "worst_plot"]
 
 _KEY = "wrn_hub-inputs"
 _STYLE = 1  # to be raised when the pictures are to be drawn anew from the same numbers
@@ -38,6 +41,7 @@ def digest_of(path: Path) -> str | None:
     """The digest inside a picture; None where there is no picture, or none of ours."""
     try:
         with Image.open(path) as image:
+            image.load()  # a picture cut short has its digest, but not its pixels
             return image.info.get(_KEY)
     except OSError:
         return None
@@ -68,9 +72,9 @@ def confusion_plot(counts: torch.Tensor, classes: Sequence[str]) -> plt.Figure:
     """Which classes are taken for which; with up to 20 classes the shares stand in the cells, in %."""
     shares = 100 * counts.double() / counts.sum(dim=1, keepdim=True)
     few = len(classes) <= 20
-    side = 0.55 * len(classes) + 1.5 if few else 9
+    side = 0.55 * len(classes) + 1.5 if few else 12
     figure, axes = plt.subplots(figsize=(side, side))
-    axes.imshow(shares.sqrt(), cmap="Blues", vmin=0, vmax=10)  # the root lets small errors be seen
+    axes.imshow(shares.sqrt().numpy(), cmap="Blues", vmin=0, vmax=10)  # the root lets small errors be seen
     axes.grid(visible=False)
     axes.set_xlabel("taken for")
     axes.set_ylabel("is")
@@ -84,8 +88,8 @@ def confusion_plot(counts: torch.Tensor, classes: Sequence[str]) -> plt.Figure:
                     axes.text(column, row, f"{share:.1f}", ha="center", va="center", fontsize=8,
                               color="white" if share > 30 else "black")
     else:
-        axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=5)
-        axes.set_yticks(range(len(classes)), classes, fontsize=5)
+        axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=6)
+        axes.set_yticks(range(len(classes)), classes, fontsize=6)
     return figure
 
 
@@ -106,6 +110,121 @@ def reliability_plot(counts: torch.Tensor, confidence: torch.Tensor, accuracy: t
     below.set_xlabel("probability of the likeliest class")
     below.set_xlim(0, 1)
     return figure
+
+
+def corruption_plot(accuracy: Mapping[str, Sequence[float]], clean: float) -> plt.Figure:
+    """Accuracy in % under every corruption (row) at every severity (column)."""
+    figure, axes = plt.subplots(figsize=(5.4, 0.36 * len(accuracy) + 1))
+    shares = [[100 * value for value in row] for row in accuracy.values()]
+    # darker is worse; the numbers say the same without any colour
+    axes.imshow(shares, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    for row, values in enumerate(shares):
+        for column, share in enumerate(values):
+            axes.text(column, row, f"{share:.1f}", ha="center", va="center", fontsize=9,
+                      color="black" if share > 45 else "white")
+    axes.set_xticks(range(len(shares[0])), [str(severity + 1) for severity in range(len(shares[0]))])
+    axes.set_yticks(range(len(shares)), list(accuracy))
+    axes.tick_params(length=0)
+    axes.set_xlabel("severity")
+    axes.set_title(f"top-1 accuracy in %; {100 * clean:.1f} without corruption", fontsize=10)
+    return figure
+
+
+def worst_plot(
+    images: torch.Tensor, said: Sequence[str], sure: Sequence[float], true: Sequence[str]
+) -> plt.Figure:
+    """The worst mistakes: each image, what was said with what probability, and what is true.
+
+    Args:
+        images: uint8 (M, H, W, 3), the worst first.
+        said: What each was taken for.
+        sure: With what probability, 0 to 1.
+        true: What each is.
+    """
+    columns = 6
+    rows = max(1, math.ceil(len(images) / columns))
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(1.5 * columns, 1.95 * rows), squeeze=False,
+        gridspec_kw={"hspace": 0.42, "wspace": 0.15})
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, image, guess, p, label in zip(grid.flat, images, said, sure, true, strict=False):
+        axes.imshow(image.numpy(), interpolation="nearest")
+        axes.set_title(f"is {_short(label)}\nsaid {_short(guess)}\nwith {100 * p:.1f} %", fontsize=7.5, pad=3)
+    return figure
+
+
+def _short(name: str) -> str:
+    name = name.replace("_", " ")
+    return name if len(name) <= 16 else f"{name[:15]}."
+
+
+@dataclass(frozen=True)
+class Point:
+    """One net on one dataset.
+
+    Attributes:
+        label: Few letters that name the net.
+        error: Top-1 error in %.
+        measured: Whether the error was measured here, or is what others report.
+        costs: What it costs by each measure; None where that isn't known.
+    """
+
+    label: str
+    error: float
+    measured: bool
+    costs: tuple[float | None, ...]
+
+
+def frontier_plot(datasets: Mapping[str, Sequence[Point]], measures: Sequence[str]) -> plt.Figure:
+    """Error against cost: a row of panels a dataset, a column a measure; measured and reported nets marked apart."""
+    figure, grid = plt.subplots(
+        len(datasets), len(measures), figsize=(5 * len(measures), 4.2 * len(datasets)), squeeze=False, sharey="row",
+        gridspec_kw={"wspace": 0.06, "hspace": 0.28})
+    for row, (dataset, points) in zip(grid, datasets.items(), strict=True):
+        for column, (axes, measure) in enumerate(zip(row, measures, strict=True)):
+            known = [(p, cost) for p in points if (cost := p.costs[column]) is not None]
+            for measured, marker, colour, label in (
+                    (True, "o", BLUE, "measured here"), (False, "^", ORANGE, "best that others report")):
+                some = [(cost, p.error) for p, cost in known if p.measured == measured]
+                axes.plot(
+                    [x for x, _ in some], [y for _, y in some], linestyle="none", marker=marker, color=colour,
+                    markerfacecolor=colour if measured else "none", label=label, markersize=6)
+            axes.set_xscale("log")
+            axes.set_xlabel(measure)
+            axes.margins(x=0.17, y=0.12)
+            axes.set_title(dataset, fontsize=10)
+            if not known:
+                axes.text(0.5, 0.5, "Not measured", transform=axes.transAxes, ha="center", color=GRAY)
+            _label(axes, [(cost, p.error, p.label) for p, cost in known])
+        row[0].set_ylabel("top-1 error, %")
+    grid[0][0].legend(loc="best", fontsize=8)
+    return figure
+
+
+def _label(axes: plt.Axes, places: Sequence[tuple[float, float, str]], size: float = 7.5) -> None:
+    """Write a label beside each point, where it covers no other label and no point if there is such a place."""
+    axes.autoscale_view()
+    points = [(x, y) for x, y, _ in places]
+    dots = [72 / axes.figure.dpi * axes.transData.transform(point) for point in points]
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in dots]
+    for (x, y), point, (*_, text) in zip(dots, points, places, strict=True):
+        width = 0.6 * size * len(text)
+        candidates = []
+        for reach in (6, 14, 22, 30):
+            for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1)):
+                left = x + right * reach - (width if right < 0 else width / 2 if right == 0 else 0)
+                below = y + up * reach - size / 2
+                box = (left, below, left + width, below + size)
+                covered = sum(box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in taken)
+                candidates.append((covered, reach, box))
+        _, reach, box = min(candidates, key=lambda candidate: candidate[:2])  # the first of the best
+        taken.append(box)
+        axes.annotate(
+            text, point, textcoords="offset points", xytext=(box[0] - x, box[1] - y), fontsize=size, color="black",
+            arrowprops={"arrowstyle": "-", "color": GRAY, "linewidth": 0.5, "shrinkB": 3} if reach > 6 else None)
 
 
 def per_class_plot(accuracy: torch.Tensor, classes: Sequence[str]) -> plt.Figure:

@@ -3,17 +3,22 @@ import threading
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import timm
-import torch
 from timm.models import get_arch_pretrained_cfgs
-from torch.utils.flop_counter import FlopCounterMode
 
+from .. import models  # noqa: F401  registers the Wide ResNets
 from ..facts import DATASETS
 from ..weights import MANIFEST, search_path
+from .cost import Cost, cost_of
+from .reported import best_reported, reported
 from .results import Results
+from .speed import SpeedTable
 
-__all__ = ["Variant", "markdown_table", "size_and_cost", "variant_names", "variants"]
+__all__ = [
+    "Variant", "markdown_table", "size_and_cost", "speeds", "table", "update_between_marks", "variant_names",
+    "variants"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,9 @@ class Variant:
     Attributes:
         name: timm name.
         parameters: Number of parameters with the default number of classes.
-        size: Side in pixels of the input that ``gmacs`` is for.
+        size: Side in pixels of the input that ``gmacs`` and ``activations`` are for.
         gmacs: Billions of multiply-accumulates of a forward pass of one image.
+        activations: Millions of numbers that come out of convolutions in that pass.
         weights: Tag -> measured top-1 on its test split (0 to 1), None where it isn't measured here.
     """
 
@@ -32,14 +38,23 @@ class Variant:
     parameters: int
     size: int
     gmacs: float
+    activations: float
     weights: dict[str, float | None]
 
 
-def _measured(name: str) -> float | None:
-    for folder in search_path():
-        if (folder / name / "results.json").is_file():
-            return Results.read(folder / name / "results.json").top1
-    return None
+def _found(place: str) -> Path | None:
+    return next((folder / place for folder in search_path() if (folder / place).is_file()), None)
+
+
+def _results(name: str) -> Results | None:
+    path = _found(f"{name}/results.json")
+    return Results.read(path) if path else None
+
+
+def speeds() -> SpeedTable | None:
+    """What ``scripts/measure_speed.py`` measured; None in an installation without ``model_cards``."""
+    path = _found("speed.json")
+    return SpeedTable.read(path) if path else None
 
 
 def variant_names() -> list[str]:
@@ -47,8 +62,11 @@ def variant_names() -> list[str]:
     return [name for module in ("wide_resnet", "wide_resnet_in1k") for name in timm.list_models(module=module)]
 
 
-def size_and_cost(name: str) -> tuple[int, int, float]:
-    """Number of parameters, side of the input in pixels and GMACs of a variant.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def size_and_cost(name: str) -> tuple[int, Cost]:
+    """Side of a variant's input in pixels, and what a forward pass costs.
 
     Built without memory for weights, which takes up to seconds, but only once; any thread may ask.
     """
@@ -56,26 +74,63 @@ def size_and_cost(name: str) -> tuple[int, int, float]:
         return _size_and_cost(name)
 
 
-_ONE_AT_A_TIME = threading.Lock()
-
-
 @cache
-def _size_and_cost(name: str) -> tuple[int, int, float]:
-    model = timm.create_model(name, device="meta").eval()
+def _size_and_cost(name: str) -> tuple[int, Cost]:
+    model = timm.create_model(name, device="meta")
     size = model.pretrained_cfg["input_size"][-1]
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.empty(1, 3, size, size, device="meta"))
-    return sum(p.numel() for p in model.parameters()), size, counter.get_total_flops() / 2e9
+    return size, cost_of(model, size)
 
 
 def variants() -> list[Variant]:
     """All variants, those for small images first, by size; the first call takes seconds."""
     found = []
     for name in variant_names():
-        tags = [cfg.tag for cfg in get_arch_pretrained_cfgs(name).values() if cfg.has_weights]
+        size, cost = size_and_cost(name)
+        tags = [cfg.tag for cfg in get_arch_pretrained_cfgs(name).values() if cfg.has_weights and cfg.tag]
+        measured = {tag: _results(f"{name}.{tag}") for tag in tags}
         found.append(Variant(
-            name, *size_and_cost(name), weights={tag: _measured(f"{name}.{tag}") for tag in tags if tag}))
+            name, cost.parameters, size, cost.gmacs, cost.activations,
+            {tag: results.top1 if results else None for tag, results in measured.items()}))
     return sorted(found, key=lambda variant: (variant.size, variant.parameters))
+
+
+def table() -> list[dict[str, Any]]:
+    """Every variant and dataset as a plain row, for a data frame or a page; None where something isn't known.
+
+    Measured here are ``top1``, ``nll``, ``ece``, ``corrupted`` (mean top-1 on corrupted images; shares from 0 to 1,
+    nats for ``nll``), ``images_per_second`` and ``memory`` (bytes; both on the machine of ``model_cards/speed.json``).
+    ``reported`` is the best top-1 that others report, whose training and preprocessing may differ. ``weights`` says
+    where there are some: "here", "timm" or None.
+    """
+    rows, measured_speeds = [], speeds()
+    for variant in variants():
+        datasets = [tag for tag in (*DATASETS, "imagenet") if tag in variant.weights or reported(variant.name, tag)]
+        if not datasets:
+            datasets = ["cifar10" if variant.size == 32 else "imagenet"]
+        net = measured_speeds.nets.get(variant.name) if measured_speeds else None
+        for dataset in datasets:
+            results = _results(f"{variant.name}.{dataset}") if dataset in variant.weights else None
+            best = best_reported(variant.name, dataset)
+            here = f"{variant.name}.{dataset}" in MANIFEST
+            rows.append({
+                "model": variant.name,
+                "dataset": dataset,
+                "parameters": variant.parameters,
+                "gmacs": variant.gmacs,
+                "activations": variant.activations,
+                "size": variant.size,
+                "weights": "here" if here else "timm" if dataset == "imagenet" and variant.weights else None,
+                "top1": results.top1 if results else None,
+                "nll": results.nll if results else None,
+                "ece": results.ece if results else None,
+                "corrupted": results.corruptions.mean if results and results.corruptions else None,
+                "images_per_second": net.images_per_second if net else None,
+                "memory": net.memory if net else None,
+                "reported": round(1 - best.error / 100, 6) if best else None,
+                "reported_source": best.source if best else None,
+                "reported_preprocessing": best.preprocessing if best else None,
+            })
+    return rows
 
 
 def markdown_table(rows: list[Variant]) -> str:
