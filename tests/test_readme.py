@@ -9,7 +9,7 @@ import torch
 import wrn_hub
 from wrn_hub.benchmark.report import readme_section
 from wrn_hub.models.export import save_model
-from wrn_hub.reporting.variants import markdown_table, variants
+from wrn_hub.reporting.variants import markdown_table, variants, weights_table
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -23,8 +23,9 @@ def test_every_snippet_runs(snippet, tmp_path, monkeypatch):
     exec(snippet, {"timm": timm, "torch": torch, "wrn_hub": wrn_hub})
 
 
-def test_the_table_is_up_to_date():
-    assert markdown_table(variants()) in README, "run: python scripts/list_models.py README.md"
+@pytest.mark.parametrize("table", [lambda: markdown_table(variants()), weights_table])
+def test_the_tables_are_up_to_date(table):
+    assert table() in README, "run: python scripts/list_models.py README.md"
 
 
 def test_the_figures_of_speed_are_those_that_were_measured():

@@ -18,7 +18,7 @@ from .speed import SpeedTable
 
 __all__ = [
     "Variant", "markdown_table", "size_and_cost", "speeds", "table", "update_between_marks", "variant_names",
-    "variants"]
+    "variants", "weights_table"]
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,21 @@ def markdown_table(rows: list[Variant]) -> str:
         lines.append(
             f"| `{row.name}` | {row.parameters:,} | {row.gmacs:.4g} | {row.size}x{row.size} | "
             f"{', '.join(weights) or 'none yet'} |")
+    return "\n".join(lines) + "\n"
+
+
+def weights_table() -> str:
+    """What the weights were measured to do, beside the paper's numbers and the best of others, as a Markdown table."""
+    lines = ["| weights | measured here | the paper | best of others |", "|---|---|---|---|"]
+    for name in MANIFEST:
+        (arch, _, dataset), results = name.partition("."), _results(name)
+        papers = [entry for entry in reported(arch, dataset) if entry.source.startswith("the paper")]
+        peers = [entry for entry in reported(arch, dataset) if entry not in papers]
+        best = (
+            f"{100 - one.error:.2f} %: {one.source.removeprefix('the paper, ')}; {one.preprocessing}" if one else "none"
+            for one in (min(some, key=lambda entry: entry.error, default=None) for some in (papers, peers)))
+        measured = f"{results.top1:.2%}".replace("%", " %; mean/std") if results else "not yet"
+        lines.append(f"| `{name}` | {' | '.join((measured, *best))} |")
     return "\n".join(lines) + "\n"
 
 
