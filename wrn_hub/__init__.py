@@ -5,26 +5,21 @@ Importing this package registers the models with timm and does nothing else::
     import timm, wrn_hub
     model = timm.create_model("wrn_16_2", pretrained=True)
 """
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .models.build import class_names as class_names
+from .models.fold import fold_batch_norm as fold_batch_norm
 from .models.wide_resnet import WideResNet as WideResNet
 from .models.wide_resnet import wide_resnet as wide_resnet
-
-if TYPE_CHECKING:
-    from .models.fold import fold_batch_norm as fold_batch_norm
-    from .reporting.variants import table as table
 
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
-    if name == "fold_batch_norm":  # loaded when it is asked for, as is the next
-        from .models.fold import fold_batch_norm
+def table() -> list[dict[str, Any]]:
+    """Every variant and dataset as a plain row: size, cost, what was measured here and what others report.
 
-        return fold_batch_norm
-    if name == "table":
-        from .reporting.variants import table
+    See :func:`wrn_hub.reporting.variants.table` for the columns; ``pandas.DataFrame(wrn_hub.table())`` shows them.
+    """
+    from .reporting.variants import table  # builds every net on the meta device, which an import shouldn't
 
-        return table
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return table()
