@@ -6,7 +6,6 @@ python scripts/hub.py runs --host 0.0.0.0 --port 8000 --org my-lab
 from pathlib import Path
 
 from wrn_hub.cli import Parser, run
-from wrn_hub.errors import UserError
 
 CARDS = Path(__file__).resolve().parent.parent / "model_cards"
 
@@ -20,11 +19,8 @@ def main() -> None:
     parser.add_argument("--org", help="organisation that the models are served under (wrn-hub)")
     args = parser.parse_args()
 
-    try:
-        from wrn_hub.hub.serve import serve
-        from wrn_hub.hub.store import ORGANISATION, FolderStore
-    except ModuleNotFoundError as missing:
-        raise UserError(f"serving needs {missing.name}: pip install '.[hub]' in a clone, or make hub") from None
+    from wrn_hub.hub.serve import serve
+    from wrn_hub.hub.store import ORGANISATION, FolderStore
 
     serve(FolderStore(args.folder, args.org or ORGANISATION), args.host, args.port)
 

@@ -8,6 +8,7 @@ import resource
 import runpy
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from PIL import Image
 
 import wrn_hub  # noqa: F401
-from wrn_hub.cli import Parser, add_options, options_from
+from wrn_hub.cli import EXTRAS, Parser, add_options, options_from
 from wrn_hub.models.build import ModelSource, class_names
 from wrn_hub.models.export import save_model
 from wrn_hub.recipes import load_recipe, recipe_names
@@ -168,6 +169,23 @@ def test_a_full_disk_ends_in_one_line_and_leaves_nothing_half_written(tmp_path):
     assert process.returncode == 2, process.stderr
     assert "Traceback" not in process.stderr
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("script, package, extra", [
+    ("hub.py", "uvicorn", "hub"),
+    ("make_cards.py", "matplotlib", "cards"),
+    ("publish.py --all", "matplotlib", "cards"),
+])
+def test_a_package_of_an_extra_is_named_with_it(script, package, extra):
+    path, *arguments = script.split()
+    code = (f"import runpy, sys; sys.modules[{package!r}] = None; sys.argv = {[path, *arguments]!r}; "
+            f"runpy.run_path({str(SCRIPTS / path)!r}, run_name='__main__')")
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr == f"{path}: this needs {package}: pip install '.[{extra}]' in a clone\n"
+    extras = tomllib.loads((SCRIPTS.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for module, named in EXTRAS.items():
+        assert any(entry.startswith(module.replace("markdown_it", "markdown-it-py")) for entry in extras[named])
 
 
 def test_class_names_come_from_the_config_or_imagenet_or_are_numbers():

@@ -15,6 +15,10 @@ __all__ = ["Parser", "add_options", "add_push_option", "options_from", "push_fro
 
 T = TypeVar("T")
 
+# The extra of pyproject.toml that brings a package which not everybody needs.
+EXTRAS = {
+    "matplotlib": "cards", "starlette": "hub", "uvicorn": "hub", "markdown_it": "hub", "jinja2": "hub", "nh3": "hub"}
+
 
 class Parser(argparse.ArgumentParser):
     """argparse with the script's docstring as it stands, and one line for a bad argument, nearest option included."""
@@ -122,6 +126,14 @@ def run(main: Callable[[], None]) -> None:
         if is_main_process():
             print(f"{os.path.basename(sys.argv[0])}: {stop}", file=sys.stderr)
         sys.exit(128 + signal.SIGTERM)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        if is_main_process():
+            print(f"{os.path.basename(sys.argv[0])}: this needs {error.name}: pip install '.[{extra}]' in a clone",
+                  file=sys.stderr)
+        sys.exit(2)
     except OSError as error:
         if error.errno is None:
             raise
