@@ -28,7 +28,9 @@ from .metadata import check_metadata, check_text, front_matter
 from .reported import Reported, reported
 from .results import Results
 
-__all__ = ["BIBTEX", "Staged", "card_text", "check_card", "percent", "reported_table", "table", "write_card"]
+__all__ = [
+    "BIBTEX", "Staged", "card_text", "check_card", "classify_snippet", "features_snippet", "percent", "reported_table",
+    "table", "write_card"]
 
 PICTURES = {
     "curve.png": "Accuracy by epoch on the training images, with their augmentation, and on the test split",
@@ -242,6 +244,46 @@ def _corruption_lines(staged: Staged) -> list[str]:
     ]
 
 
+def classify_snippet(name: str) -> list[str]:
+    """Lines of Markdown: how a model tells what an image shows."""
+    return [
+        "```python",
+        "import timm",
+        "import torch",
+        "import wrn_hub  # registers the model; without it timm answers \"Unknown model\"",
+        "from PIL import Image",
+        "",
+        f'model = timm.create_model("{name}", pretrained=True).eval()',
+        "transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=model))",
+        'image = transform(Image.open("image.png").convert("RGB")).unsqueeze(0)',
+        "with torch.inference_mode():",
+        "    probabilities = model(image).softmax(dim=1)[0]",
+        "names = wrn_hub.class_names(model)",
+        "for p, i in zip(*probabilities.topk(3)):",
+        '    print(f"{names[i]} {p:.1%}")',
+        "```",
+    ]
+
+
+def features_snippet(name: str, size: int, features: int, stages: tuple[str, str]) -> list[str]:
+    """Lines of Markdown: what a model knows of an image beside its class; the stages by number and strides."""
+    return [
+        f"Embeddings, and feature maps of the stem and the {stages[0]} stages:",
+        "",
+        "```python",
+        "import timm",
+        "import torch",
+        "import wrn_hub",
+        "",
+        f"images = torch.randn(2, 3, {size}, {size})",
+        f'model = timm.create_model("{name}", pretrained=True, num_classes=0).eval()',
+        f"embeddings = model(images)  # (2, {features})",
+        f'backbone = timm.create_model("{name}", pretrained=True, features_only=True).eval()',
+        f"maps = backbone(images)  # at strides {stages[1]}",
+        "```",
+    ]
+
+
 def card_text(folder: Path) -> str:
     """The README.md of a staged model, from the files beside it.
 
@@ -277,21 +319,7 @@ def _card_text(staged: Staged) -> str:
         "",
         "Install the package from a clone of wrn_hub with `pip install .`, then classify an image:",
         "",
-        "```python",
-        "import timm",
-        "import torch",
-        "import wrn_hub  # registers the model; without it timm answers \"Unknown model\"",
-        "from PIL import Image",
-        "",
-        f'model = timm.create_model("{name}", pretrained=True).eval()',
-        "transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=model))",
-        'image = transform(Image.open("image.png").convert("RGB")).unsqueeze(0)',
-        "with torch.inference_mode():",
-        "    probabilities = model(image).softmax(dim=1)[0]",
-        "names = wrn_hub.class_names(model)",
-        "for p, i in zip(*probabilities.topk(3)):",
-        '    print(f"{names[i]} {p:.1%}")',
-        "```",
+        *classify_snippet(name),
         "",
         "## Measured",
         "",
@@ -337,19 +365,7 @@ def _card_text(staged: Staged) -> str:
         'print(classify("image.png", top_k=3))',
         "```",
         "",
-        "Embeddings, and feature maps of the stem and the three stages:",
-        "",
-        "```python",
-        "import timm",
-        "import torch",
-        "import wrn_hub",
-        "",
-        "images = torch.randn(2, 3, 32, 32)",
-        f'model = timm.create_model("{name}", pretrained=True, num_classes=0).eval()',
-        f"embeddings = model(images)  # (2, {features})",
-        f'backbone = timm.create_model("{name}", pretrained=True, features_only=True).eval()',
-        "maps = backbone(images)  # at strides 1, 1, 2 and 4",
-        "```",
+        *features_snippet(name, size, features, ("three", "1, 1, 2 and 4")),
         "",
         "Fine-tuning on a folder with a subfolder per class:",
         "",

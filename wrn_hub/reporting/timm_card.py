@@ -8,7 +8,7 @@ import timm
 from timm.models import get_arch_pretrained_cfgs
 
 from .. import models  # noqa: F401  registers the Wide ResNets
-from .card import BIBTEX, reported_table, table
+from .card import BIBTEX, classify_snippet, features_snippet, reported_table, table
 from .metadata import front_matter
 from .reported import reported
 from .variants import variants
@@ -53,21 +53,7 @@ def timm_card_text(arch: str) -> str:
         "Install the package from a clone of wrn_hub with `pip install .`, then classify an image; timm loads the "
         "weights from the Hub:",
         "",
-        "```python",
-        "import timm",
-        "import torch",
-        "import wrn_hub  # registers the model; without it timm answers \"Unknown model\"",
-        "from PIL import Image",
-        "",
-        f'model = timm.create_model("{arch}.{default.tag}", pretrained=True).eval()',
-        "transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=model))",
-        'image = transform(Image.open("image.png").convert("RGB")).unsqueeze(0)',
-        "with torch.inference_mode():",
-        "    probabilities = model(image).softmax(dim=1)[0]",
-        "names = wrn_hub.class_names(model)",
-        "for p, i in zip(*probabilities.topk(3)):",
-        '    print(f"{names[i]} {p:.1%}")',
-        "```",
+        *classify_snippet(f"{arch}.{default.tag}"),
         "",
         "## Weights",
         "",
@@ -101,19 +87,7 @@ def timm_card_text(arch: str) -> str:
         'print(classify("image.png", top_k=3))',
         "```",
         "",
-        "Embeddings, and feature maps of the stem and the four stages:",
-        "",
-        "```python",
-        "import timm",
-        "import torch",
-        "import wrn_hub",
-        "",
-        "images = torch.randn(2, 3, 224, 224)",
-        f'model = timm.create_model("{arch}", pretrained=True, num_classes=0).eval()',
-        f"embeddings = model(images)  # (2, {features})",
-        f'backbone = timm.create_model("{arch}", pretrained=True, features_only=True).eval()',
-        "maps = backbone(images)  # at strides 2, 4, 8, 16 and 32",
-        "```",
+        *features_snippet(arch, variant.size, features, ("four", "2, 4, 8, 16 and 32")),
         "",
         "Fine-tuning on a folder with a subfolder per class:",
         "",
