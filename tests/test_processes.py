@@ -39,16 +39,16 @@ def test_two_processes_train_and_measure_every_image_once(options, colours):
 
     measured = {}
     for processes, command in ((1, [sys.executable]), (2, run)):
-        output = Path(options.output) / f"results-{processes}.json"
+        output = Path(options.output) / f"measured-{processes}"
         subprocess.run(
             [*command, str(ROOT / "scripts" / "evaluate.py"), "--model", f"{options.output}/model", *arguments,
-             "--batch-size", "8", "--output", str(output)], env=ENVIRONMENT, check=True, capture_output=True,
-            timeout=240)
-        measured[processes] = json.loads(output.read_text())
+             "--batch-size", "8", "--corruption-images", "0", "--output", str(output)], env=ENVIRONMENT, check=True,
+            capture_output=True, timeout=240)
+        measured[processes] = json.loads((output / "results.json").read_text())
         assert measured[processes]["processes"] == processes
     assert measured[1]["dataset"]["images"] == len(load_dataset(str(colours), "test", size=8)) == 21
     assert measured[1]["top1"] == measured[2]["top1"]
-    assert measured[1]["loss"] == pytest.approx(measured[2]["loss"], rel=1e-6)
+    assert measured[1]["nll"] == pytest.approx(measured[2]["nll"], rel=1e-6)
     with open(Path(options.output) / "metrics.csv") as file:
         assert float(list(csv.DictReader(file))[-1]["test_accuracy"]) == measured[1]["top1"]
 
