@@ -137,6 +137,16 @@ def test_every_snippet_of_a_card_runs_against_it(endpoint, folder, tmp_path):
     assert client(endpoint, tmp_path, run_all, json.dumps(snippets))
 
 
+@pytest.mark.parametrize("arch", ["wrn_50_2"])  # the page of wrn_101_2 has the same text, and takes twice the time
+def test_every_snippet_of_a_page_of_timms_weights_runs_against_it(arch, tmp_path):
+    """Against a hub with repositories of timm's names, whose weights are random: the page as it stands."""
+    repository = timm.get_pretrained_cfg(arch).hf_hub_id.removeprefix("timm/")
+    name, _, tag = repository.partition(".")
+    save_model(timm.create_model(name), tmp_path / "models" / repository, tag=tag, half=True)
+    with served(application(FolderStore(tmp_path / "models", "timm"))) as address:
+        test_every_snippet_of_a_card_runs_against_it(address, ROOT / "model_cards" / arch, tmp_path)
+
+
 def ask(endpoint: str, method: str, path: str, **headers: str):
     """One request, without following where it leads."""
     connection = HTTPConnection(endpoint.removeprefix("http://"))
