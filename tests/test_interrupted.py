@@ -76,7 +76,8 @@ def whole(options) -> TrainResult:
 def options(options) -> TrainOptions:
     """With all that draws at random or keeps a state."""
     return replace(
-        options, epochs=6, block_drop_rate=0.2, ema_decay=0.9, augment="trivial", mixup=0.2, cutmix=1.0, accumulate=2)
+        options, epochs=6, block_drop_rate=0.2, ema_decay=0.9, augment="trivial", mixup=0.2, cutmix=1.0, accumulate=2,
+        optimizer="muonsgd")
 
 
 def test_a_killed_run_resumed_equals_one_never_stopped(options, whole):

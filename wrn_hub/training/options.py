@@ -41,7 +41,8 @@ class TrainOptions:
     epochs: int = option(30, "passes over the training split")
     batch_size: int = option(128, "images a step over all processes")
     accumulate: int = option(1, "batches whose gradients are added up before a step")
-    optimizer: str = option("sgd", "any optimizer of timm; sgd has Nesterov momentum")
+    optimizer: str = option(
+        "sgd", "any optimizer of timm; sgd has Nesterov momentum; muonsgd, of wrn_hub, is Muon for convolutions")
     lr: float = option(0.2, "highest learning rate")
     momentum: float = option(0.9, "momentum, where the optimizer has one")
     weight_decay: float = option(5e-4, "weight decay")

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import DistributedDataParallelKwargs
 from accelerate.utils import gather_object, set_seed
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3, distribute_bn
@@ -25,12 +25,12 @@ from tqdm import tqdm
 from ..data import ImageDataset, load_dataset
 from ..data.loader import TrainLoader
 from ..environment import accelerator_for, cpu_features, hardware, process_state, use_cores, versions
-from ..errors import Stopped, UserError
+from ..errors import Stopped, UserError, nearest
 from ..facts import DATASETS
 from ..inference import dataset_logits
 from ..models.build import ModelSource
 from ..models.export import save_model
-from . import checkpoint
+from . import checkpoint, muon  # noqa: F401  # muonsgd is among timm's optimizers from then on
 from .distill import Teacher
 from .interrupt import STOP, Interrupt
 from .memory import out_of_memory
@@ -110,6 +110,16 @@ def _data(options: TrainOptions, size: int) -> tuple[ImageDataset, ImageDataset]
     if options.held_out:
         return training.held_out(options.held_out)
     return training, load_dataset(options.dataset, "test", options.data_dir, size)
+
+
+def _optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
+    known = list_optimizers()
+    if options.optimizer.lower().removeprefix("lookahead_") not in known:
+        near = nearest(options.optimizer, known)
+        raise UserError(f"optimizer = {options.optimizer!r}: allowed are those of timm.optim and muonsgd.{near}")
+    return create_optimizer_v2(
+        model, options.optimizer, lr=options.lr, weight_decay=options.weight_decay, momentum=options.momentum,
+        filter_bias_and_bn=not options.decay_norm, layer_decay=options.layer_decay)
 
 
 def schedule(optimizer: torch.optim.Optimizer, options: TrainOptions, updates: int) -> Scheduler:
@@ -205,9 +215,7 @@ def _train(
         raise UserError(f"mixup and CutMix mix two by two: {share} images a process won't do, choose an even number")
     updates = -(-len(loader) // options.accumulate)
 
-    optimizer = create_optimizer_v2(
-        model, options.optimizer, lr=options.lr, weight_decay=options.weight_decay, momentum=options.momentum,
-        filter_bias_and_bn=not options.decay_norm, layer_decay=options.layer_decay)
+    optimizer = _optimizer(model, options)
     scheduler = schedule(optimizer, options, updates)
     if options.channels_last:
         model = model.to(memory_format=torch.channels_last)
