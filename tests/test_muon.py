@@ -88,5 +88,5 @@ def test_it_trains(options):
 
 
 def test_an_unknown_optimizer_is_named_with_the_nearest(options):
-    with pytest.raises(UserError, match="optimizer = 'muonsdg'.*Did you mean 'muonsgd'"):
+    with pytest.raises(UserError, match=r"optimizer = 'muonsdg'.*Did you mean 'muonsgd'"):
         train(replace(options, optimizer="muonsdg"))
