@@ -169,7 +169,7 @@ def test_every_command_of_a_card_is_understood(name, desk, monkeypatch, capsys):
     add_options(parser, TrainOptions)
     settings = json.loads((ROOT / name / "args.json").read_text())
     parsed = vars(options_from(TrainOptions, parser.parse_args(train[1:])))
-    for key in set(settings) & set(parsed) - {"image_size", "flip"}:
+    for key in set(settings) & set(parsed) - {"image_size", "flip"}:  # which are left to the model and the dataset
         assert parsed[key] == (tuple(settings[key]) if isinstance(settings[key], list) else settings[key]), key
 
     monkeypatch.setenv("WRN_HUB_CACHE", str(desk / "cache"))
@@ -285,6 +285,27 @@ def test_several_trainings_are_stated_as_mean_and_standard_deviation(copy):
     assert "one of 3" in text
 
 
+def test_a_training_measured_otherwise_is_not_counted_among_the_seeds(copy):
+    results = json.loads((copy / "results.json").read_text())
+    results["dataset"]["split"] = "train"
+    (copy / "results.seed1.json").write_text(json.dumps(results))
+    assert ["results.seed1.json was measured on other images" in line for line in check_card(copy)] == [True]
+
+
+def test_a_picture_of_what_is_measured_no_more_goes(copy):
+    change(copy, corruptions=None)
+    assert f"{copy.name}/corruptions.png is stale: run scripts/make_cards.py" in check_card(copy)
+    write_card(copy)
+    assert not (copy / "corruptions.png").exists() and check_card(copy) == []
+
+
+@pytest.mark.parametrize("file, content", [("args.json", "{"), ("metrics.csv", "epoch\n1\n")])
+def test_a_record_of_the_training_that_can_not_be_read_is_named(file, content, copy):
+    (copy / file).write_text(content)
+    with pytest.raises(UserError, match=r"args.json or metrics.csv can't be read"):
+        write_card(copy)
+
+
 # pictures and tables
 
 def test_the_pictures_of_a_hundred_classes_are_drawn(tmp_path):
@@ -331,6 +352,16 @@ def test_the_command_of_a_training_is_what_differs_from_the_defaults():
     assert train_command(settings) == (
         "accelerate launch scripts/train.py --model wrn_16_2 --dataset cifar10 --data-dir data "
         "--progressive-sizes 16,32 --epochs 28 --decay-norm --precision fp32 --no-channels-last")
+
+
+def test_the_command_says_what_the_model_and_the_dataset_would_decide_otherwise():
+    settings = {"model": "runs/my nets/model", "dataset": "my pets", "data_dir": None, "image_size": 64, "flip": "none"}
+    assert train_command(settings) == (
+        "accelerate launch scripts/train.py --model 'runs/my nets/model' --dataset 'my pets' --image-size 64 "
+        "--flip none")
+    settings = {"model": "wrn_16_2", "dataset": "svhn", "image_size": 32, "flip": "none"}
+    assert train_command(settings) == (
+        "accelerate launch scripts/train.py --model wrn_16_2 --dataset svhn --data-dir data")
 
 
 def test_the_cpu_recipe_states_what_was_measured():

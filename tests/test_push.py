@@ -14,7 +14,7 @@ from hub_server import TOKEN, Fault
 
 from wrn_hub.errors import UserError
 from wrn_hub.hub.push import check_push, push
-from wrn_hub.models.build import class_names
+from wrn_hub.models.build import ModelSource, class_names
 from wrn_hub.reporting.user_card import user_card
 from wrn_hub.training.options import TrainOptions
 from wrn_hub.training.trainer import train
@@ -68,6 +68,9 @@ def test_a_training_is_published_and_loads_from_there(hub, run):
     images = torch.randn(2, 3, 8, 8)
     assert torch.equal(theirs(images), mine(images))
     assert class_names(theirs)[:2] == ["aquatic_mammals", "fish"]
+    assert ModelSource.parse("hf-hub:ada/mine").size == 8  # what scripts bring images to, unless told otherwise
+    with pytest.raises(UserError, match="model hf-hub:ada/nothing: "):
+        ModelSource.parse("hf-hub:ada/nothing")
     sent = len(hub.writes)
     assert push(run, "ada/mine") == published and len(hub.writes) == sent  # a second time sends nothing
 

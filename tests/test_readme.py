@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 import timm
-import torch
 
-import wrn_hub
 from wrn_hub.benchmark.report import readme_section
 from wrn_hub.models.export import save_model
 from wrn_hub.reporting.variants import markdown_table, variants, weights_table
@@ -20,7 +18,7 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 def test_every_snippet_runs(snippet, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_model(timm.create_model("wrn_10_2"), tmp_path / "runs" / "finetune" / "model")
-    exec(snippet, {"timm": timm, "torch": torch, "wrn_hub": wrn_hub})
+    exec(snippet, {})
 
 
 @pytest.mark.parametrize("table", [lambda: markdown_table(variants()), weights_table])

@@ -22,6 +22,7 @@ from wrn_hub.cli import EXTRAS, Parser, add_options, options_from
 from wrn_hub.models.build import ModelSource, class_names
 from wrn_hub.models.export import save_model
 from wrn_hub.recipes import load_recipe, recipe_names
+from wrn_hub.reporting.predict import find_images
 from wrn_hub.reporting.results import Results
 from wrn_hub.training.options import TrainOptions
 
@@ -62,6 +63,12 @@ def pictures(tmp_path) -> Path:
     Image.fromarray(np.full((31, 31), 40, np.uint8)).save(folder / "gray.jpg")
     Image.new("RGBA", (32, 32), (255, 0, 0, 100)).save(folder / "clear.png")
     return folder
+
+
+def test_predict_passes_over_what_is_no_picture_in_a_folder(pictures):
+    for name in ("film.mp4", "paper.pdf", "._colour.png"):
+        (pictures / name).write_bytes(b"no picture")
+    assert [path.name for path in find_images([pictures])] == ["clear.png", "colour.png", "gray.jpg"]
 
 
 def test_predict_says_the_likeliest_classes_by_name(run, model, pictures):
@@ -127,6 +134,9 @@ BAD = {
                                      "crop padding 8: allowed are 0 to 7"),
     "a file in place of a folder": (["evaluate", "--output", __file__], "name the folder"),
     "fewer images than none": (["evaluate", "--corruption-images", "-1"], "allowed are"),
+    "no folder to write to": (["predict", "cat.jpg", "--output", "no/said.txt"], "cat.jpg|no such folder"),
+    "a file without the marks of a table": (["list_models", __file__], "lacks the lines <!-- models -->"),
+    "speeds of some nets in the place of all": (["measure_speed", "wrn_16_1"], "name another file with --output"),
     "a run that isn't finished": (["stage", "run", "wrn_16_2.cifar10"], "holds no finished model"),
 }
 
@@ -196,7 +206,6 @@ def test_class_names_come_from_the_config_or_imagenet_or_are_numbers():
 
 def test_a_model_is_named_by_name_hub_id_or_folder(model):
     assert ModelSource.parse("wrn_28_10.cifar100").size == 32
-    assert ModelSource.parse("hf-hub:someone/theirs").name == "hf-hub:someone/theirs"
     assert ModelSource.parse(str(model)).name == f"local-dir:{model}"
 
 

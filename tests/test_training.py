@@ -16,7 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import wrn_hub  # noqa: F401
 from wrn_hub.data import load_dataset
+from wrn_hub.environment import open_cores
 from wrn_hub.errors import UserError
+from wrn_hub.hub.stage import stage
 from wrn_hub.training.finetune import choose_lr, finetune_defaults
 from wrn_hub.training.options import TrainOptions
 from wrn_hub.training.trainer import schedule, train
@@ -67,6 +69,8 @@ def test_held_out_images_take_the_place_of_the_test_split(options):
     assert result.measured == "held_out"
     assert round(result.accuracy * 9) == pytest.approx(result.accuracy * 9)
     assert "test_accuracy" not in (result.folder / "metrics.csv").read_text()
+    with pytest.raises(UserError, match="without 9 images held out"):  # it was for tuning
+        stage(result.folder, "wrn_16_2.cifar10", Path.cwd())
 
 
 def test_gradients_accumulate_to_the_larger_batch(options):
@@ -92,6 +96,14 @@ def test_layer_decay_clipping_and_other_optimizers_train(options):
         options, epochs=2, optimizer="adamw", lr=2e-3, layer_decay=0.9, clip_grad=1.0, schedule="cosine",
         grad_checkpointing=True, precision="bf16"))
     assert result.accuracy > 0.5
+
+
+def test_the_saved_config_prepares_images_as_the_training_did(options, colours):
+    """timm's own configs crop and resize in ways of their own."""
+    result = train(replace(options, model="resnet18.a1_in1k", image_size=32, epochs=1))
+    cfg = timm.create_model(f"local-dir:{result.folder / 'model'}", pretrained=True).pretrained_cfg
+    assert cfg["input_size"] == (3, 32, 32) and cfg["crop_pct"] == 1.0 and cfg["interpolation"] == "bicubic"
+    assert not cfg.get("test_input_size") and not cfg.get("test_crop_pct")
 
 
 @pytest.mark.parametrize(("settings", "expected"), [
@@ -189,4 +201,4 @@ def test_a_process_computes_on_its_share_of_the_cores(environment, threads):
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "ACCELERATE_"))}
     used = subprocess.run(
         [sys.executable, "-c", code], env={**inherited, **environment}, capture_output=True, text=True, check=True)
-    assert int(used.stdout) == (threads or min(len(os.sched_getaffinity(0)), psutil.cpu_count(logical=False)))
+    assert int(used.stdout) == (threads or min(open_cores(), psutil.cpu_count(logical=False)))

@@ -167,6 +167,14 @@ def test_a_damaged_file_never_becomes_a_model(stage, damage):
         assert fact in str(error.value)
 
 
+def test_a_damaged_file_is_refused_wherever_weights_are_looked_for_by_now(stage, tmp_path, monkeypatch):
+    file = stage(random_net(), "wrn_16_2.cifar10")
+    file.write_bytes(bit_flipped(file.read_bytes()))
+    monkeypatch.setenv("WRN_HUB_WEIGHTS", str(tmp_path / "elsewhere"))
+    with pytest.raises(WeightsError, match="is damaged"):
+        timm.create_model("wrn_16_2", pretrained=True)
+
+
 @pytest.mark.parametrize("other", [dict(seed=1), dict(name="wrn_16_1")], ids=["of other training", "of another net"])
 def test_other_weights_under_the_name_are_refused(stage, tmp_path, other):
     file = stage(random_net(), "wrn_16_2.cifar10")

@@ -13,7 +13,7 @@ from accelerate.utils import parse_flag_from_env
 
 from .errors import UserError
 
-__all__ = ["accelerator_for", "cpu_features", "hardware", "now", "process_state", "use_cores", "versions"]
+__all__ = ["accelerator_for", "cpu_features", "hardware", "now", "open_cores", "process_state", "use_cores", "versions"]
 
 
 def cpu_features() -> dict:
@@ -75,6 +75,11 @@ def accelerator_for(precision: str, **kwargs: Any) -> Accelerator:
     return Accelerator(mixed_precision="no" if precision == "fp32" else precision, **kwargs)
 
 
+def open_cores() -> int:
+    """Cores that this process may run on; where the system doesn't say (macOS), all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def use_cores(threads: int | None = None) -> None:
     """Let this process compute on its share of the machine's cores.
 
@@ -86,7 +91,7 @@ def use_cores(threads: int | None = None) -> None:
     """
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ  # what the launcher sets in any case
     if threads is None and launched and os.environ.get("OMP_NUM_THREADS") == "1":
-        cores = min(len(os.sched_getaffinity(0)), psutil.cpu_count(logical=False) or 1)
+        cores = min(open_cores(), psutil.cpu_count(logical=False) or 1)
         threads = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if threads is not None:
         torch.set_num_threads(threads)

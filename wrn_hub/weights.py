@@ -139,7 +139,7 @@ def verified_cfg(
         return {**resolved.to_dict(remove_null=False), "source": None, "file": download(name, cache_dir)}
     if resolved.source or resolved.state_dict:
         pass  # local-dir: and hf-hub: name a source of their own
-    elif resolved.file and resolved.file == local_file(name):
+    elif resolved.file and name in MANIFEST and resolved.file == resolve_pretrained_cfg(variant, resolved.tag).file:
         expected, found = MANIFEST[name]["sha256"], file_sha256(resolved.file)
         if found != expected:
             raise WeightsError(

@@ -1,6 +1,5 @@
 """A whole benchmark: training beside other loops, inference, and how cost grows."""
 import logging
-import os
 from dataclasses import asdict
 from functools import partial
 
@@ -8,7 +7,7 @@ import torch
 import torchvision
 from accelerate import PartialState
 
-from ..environment import hardware, now, use_cores, versions
+from ..environment import hardware, now, open_cores, use_cores, versions
 from ..models.build import ModelSource
 from ..training.trainer import fast_precision
 from .growth import measure_growth
@@ -33,7 +32,7 @@ def measure(options: BenchmarkOptions, sections: tuple[str, ...] = SECTIONS, com
     device = PartialState().device
     torch.backends.cudnn.benchmark = True  # as the trainer has it: no rival is slower for it
     fast = fast_precision(device)
-    options = options.resolved(device, fast, len(os.sched_getaffinity(0)))
+    options = options.resolved(device, fast, open_cores())
     notes = []
     if options.precision == "fp32" and fast == "fp32":
         notes.append("bf16: not in this hardware; --precision bf16 measures it nevertheless.")

@@ -9,9 +9,9 @@ import numpy as np
 from ..errors import UserError
 from .encoded import EncodedSplit, choose_split
 
-__all__ = ["read_folder"]
+__all__ = ["SUFFIXES", "image_files", "read_folder"]
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".gif")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".gif")
 _SPLITS = ("train", "test", "validation", "valid", "val")
 
 _log = logging.getLogger(__name__)
@@ -21,13 +21,17 @@ def _subfolders(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _images(folder: Path) -> list[Path]:
-    """Every image below a class folder, in order."""
-    found = sorted(
+def image_files(folder: Path) -> list[Path]:
+    """Every image at any depth below a folder, in order; hidden files are none."""
+    return sorted(
         path for path in folder.rglob("*")
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file())
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file())
+
+
+def _images(folder: Path) -> list[Path]:
+    found = image_files(folder)
     if not found:
-        raise UserError(f"class folder {folder} holds no images ({' '.join(_SUFFIXES)}): add some or remove it")
+        raise UserError(f"class folder {folder} holds no images ({' '.join(SUFFIXES)}): add some or remove it")
     return found
 
 

@@ -32,13 +32,15 @@ def stage(run: str | Path, name: str, checkout: str | Path) -> dict[str, Any]:
         The manifest's new entry.
 
     Raises:
-        UserError: the run isn't finished, or was of another net or dataset.
+        UserError: the run isn't finished, was of another net or dataset, or of a part of the images.
     """
     run, checkout = Path(run), Path(checkout)
     tag = name.partition(".")[2]
     if not (run / "model" / "config.json").is_file():
         raise UserError(f"{run} holds no finished model; finish the training with --resume")
     settings = json.loads((run / "args.json").read_text())
+    if settings.get("held_out"):
+        raise UserError(f"{run} was trained without {settings['held_out']} images held out, for tuning: train on all")
     trained = f"{settings['model'].partition('.')[0]}.{settings['dataset']}"
     if tag not in DATASETS or trained != name:
         raise UserError(f"{run} was a training of {trained}, not of {name}; tags are {', '.join(DATASETS)}")

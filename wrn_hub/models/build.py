@@ -6,7 +6,7 @@ from typing import Any
 import timm
 from timm.data import ImageNetInfo, infer_imagenet_subset
 from timm.models import get_arch_pretrained_cfgs
-from timm.models._hub import load_model_config_from_path
+from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 from torch import nn
 
 from ..errors import UserError, nearest
@@ -21,7 +21,7 @@ class ModelSource:
 
     Attributes:
         name: As timm takes it: "arch", "arch.tag", "hf-hub:org/name" or "local-dir:folder".
-        cfg: timm's pretrained cfg as far as it is known without asking the Hub.
+        cfg: timm's pretrained cfg; that of a Hub id comes from the Hub, or from its cache.
     """
 
     name: str
@@ -32,10 +32,14 @@ class ModelSource:
         """Understand ``text``, which may also be the plain path of a model's folder.
 
         Raises:
-            UserError: timm has no such model or tag, or the folder holds no model.
+            UserError: timm has no such model or tag, the folder holds no model, or the Hub can't be asked for one.
         """
         if text.startswith("hf-hub:"):
-            return cls(text, {})
+            try:
+                cfg, _, _ = load_model_config_from_hf(text.removeprefix("hf-hub:"))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise UserError(f"model {text}: {_first_line(error)}") from error
+            return cls(text, cfg)
         path = Path(text.removeprefix("local-dir:"))
         if text.startswith("local-dir:") or (path.is_dir() and not timm.is_model(text)):
             try:
@@ -79,23 +83,28 @@ class ModelSource:
         except UserError:
             raise
         except (TypeError, RuntimeError, OSError, ValueError) as error:
-            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise UserError(f"model {self.name}: {reason}") from error
+            raise UserError(f"model {self.name}: {_first_line(error)}") from error
 
     @property
     def weights_file(self) -> Path | None:
-        """The file that the weights come from, where it lies on this machine."""
+        """The file that the weights come from; None for those of the Hub that wrn_hub doesn't vouch for."""
         if self.name.startswith("local-dir:"):
             return Path(self.name.removeprefix("local-dir:")) / "model.safetensors"
+        if self.name.startswith("hf-hub:"):
+            return None  # somebody's own, even if its config calls it as one of ours is called
         published = f"{self.cfg.get('architecture')}.{self.cfg.get('tag')}"
         if not self.cfg.get("file") and published_id(published):
             return Path(download(published))  # in the cache, once the model was created
         return Path(self.cfg["file"]) if self.cfg.get("file") else None
 
 
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def class_names(model: nn.Module) -> list[str]:
     """Names of a model's classes in the order of its logits; numbers where nobody named them."""
-    cfg = model.pretrained_cfg
+    cfg = getattr(model, "pretrained_cfg", {})  # a net built without timm has none
     names = cfg.get("label_names")
     if names and len(names) == model.num_classes:
         return list(names)

@@ -49,6 +49,7 @@ def save_model(
     """
     folder = Path(folder)
     beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    before = beside.with_name(f"{beside.name}.before")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:
@@ -66,8 +67,14 @@ def save_model(
         config.get("model_args", {}).pop("num_classes", None)  # transformers passes it a second time
         config["dtype"] = "float32"  # transformers would otherwise run the net in the file's own precision
         (beside / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            folder.rename(before)
         beside.rename(folder)
+    except OSError:
+        if before.exists():
+            before.rename(folder)
+        raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
     return folder

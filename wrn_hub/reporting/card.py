@@ -113,8 +113,14 @@ class Staged:
     @cached_property
     def top1_of_all_seeds(self) -> list[float]:
         """Of this training and of those whose results lie beside it as results.seed*.json."""
-        others = sorted(self.folder.glob("results.seed*.json"))
-        return [self.results.top1, *(Results.read(path).top1 for path in others)]
+        found = [self.results.top1]
+        for path in sorted(self.folder.glob("results.seed*.json")):
+            other = Results.read(path)
+            same = ("dataset", "preprocessing", "precision")
+            if any(getattr(other, key) != getattr(self.results, key) for key in same):
+                raise UserError(f"{self.name}/{path.name} was measured on other images or otherwise than results.json")
+            found.append(other.top1)
+        return found
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -455,34 +461,44 @@ def _pictures(staged: Staged) -> dict[str, tuple[Any, tuple[Any, ...]]]:
     return pictures
 
 
+def _card_and_pictures(folder: Path) -> tuple[str, dict[str, tuple[Any, tuple[Any, ...]]]]:
+    staged = Staged(folder)
+    try:
+        return _card_text(staged), _pictures(staged)
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{folder.name}: args.json or metrics.csv can't be read ({error}); stage the run again") from error
+
+
 def write_card(folder: Path) -> None:
     """Make README.md and the pictures of a staged model; a picture that is up to date stays as it is.
 
     Raises:
         UserError: a file is missing or damaged, or they don't belong together; nothing was changed then.
     """
-    staged = Staged(folder)
-    text = _card_text(staged)
-    for name, (draw, inputs) in _pictures(staged).items():
+    text, pictures = _card_and_pictures(folder)
+    for name, (draw, inputs) in pictures.items():
         if plots.digest_of(folder / name) != plots.digest(*inputs):
             plots.save(folder / name, draw, *inputs)
+    for name in PICTURES.keys() - pictures.keys():  # of what was measured earlier, and no more
+        (folder / name).unlink(missing_ok=True)
     (folder / "README.md").write_text(text)
 
 
 def check_card(folder: Path) -> list[str]:
     """What is stale or wrong in a staged folder, a line each; empty where all is well."""
     try:
-        staged = Staged(folder)
-        text = _card_text(staged)
+        text, pictures = _card_and_pictures(folder)
     except UserError as error:
         return [str(error)]
-    except (OSError, ValueError, KeyError) as error:
-        return [f"{folder.name}: args.json or metrics.csv can't be read ({error}); stage the run again"]
     wrong = [f"{folder.name}/README.md: {line}" for line in check_metadata(text) + check_text(text)]
     readme = folder / "README.md"
     if not readme.is_file() or readme.read_text() != text:
         wrong.append(f"{folder.name}/README.md is stale: {_REMAKE}")
-    for name, (_, inputs) in _pictures(staged).items():
-        if plots.digest_of(folder / name) != plots.digest(*inputs):
+    for name in PICTURES:
+        current = plots.digest(*pictures[name][1]) if name in pictures else None
+        if plots.digest_of(folder / name) != current:
             wrong.append(f"{folder.name}/{name} is stale: {_REMAKE}")
     return wrong

@@ -1,14 +1,27 @@
 """The command that trains again what was trained."""
+import shlex
 from dataclasses import fields
 from typing import Any
+
+import timm
 
 from ..facts import DATASETS
 from ..training.options import TrainOptions
 
 __all__ = ["train_command"]
 
-# size and flip were resolved from the model and the dataset, as they will be again
-_NAMED_OR_RESOLVED = ("model", "dataset", "data_dir", "output", "resume", "image_size", "flip")
+_NAMED = ("model", "dataset", "data_dir", "output", "resume")
+
+
+def _resolved(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as the model and the dataset decide them where nobody does."""
+    facts = DATASETS.get(settings["dataset"])
+    found = {"flip": "alternating" if facts is None or facts.flip else "none"}
+    if facts:
+        found |= {"mean": facts.mean, "std": facts.std}
+    if timm.is_model(settings["model"]):
+        found["image_size"] = timm.get_pretrained_cfg(settings["model"]).input_size[-1]
+    return found
 
 
 def train_command(settings: dict[str, Any]) -> str:
@@ -16,19 +29,22 @@ def train_command(settings: dict[str, Any]) -> str:
 
     ``--data-dir data`` stands for wherever the data lay, unless the settings say that they came through the Hub.
     """
-    parts = ["accelerate launch scripts/train.py", f"--model {settings['model']}", f"--dataset {settings['dataset']}"]
+    parts = [f"accelerate launch scripts/train.py --model {shlex.quote(settings['model'])}",
+             f"--dataset {shlex.quote(settings['dataset'])}"]
+    resolved = _resolved(settings)
     if settings.get("data_dir", "data"):
         parts.append("--data-dir data")
     for item in fields(TrainOptions):
-        value = settings.get(item.name, item.default)
-        value = tuple(value) if isinstance(value, list) else value
-        if value == item.default or item.name in _NAMED_OR_RESOLVED:
+        if item.name in _NAMED or item.name not in settings:
             continue
-        if item.name in ("mean", "std") and value == getattr(DATASETS.get(settings["dataset"]), item.name, None):
-            continue  # the dataset's own
+        value = settings[item.name]
+        value = tuple(value) if isinstance(value, list) else value
+        if value == resolved.get(item.name, item.default):
+            continue
         flag = "--" + item.name.replace("_", "-")
         if isinstance(value, bool):
             parts.append(flag if value else flag.replace("--", "--no-", 1))
         else:
-            parts.append(f"{flag} {','.join(map(str, value)) if isinstance(value, tuple) else value}")
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            parts.append(f"{flag} {shlex.quote(text)}")
     return " ".join(parts)

@@ -1,4 +1,5 @@
 """Measure a model on a whole split."""
+import logging
 import os
 import shlex
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,8 @@ from .cost import cost_of, fastest_pass, peak_memory
 from .results import Corruptions, Dataset, PeakMemory, Preprocessing, Results, Speed
 
 __all__ = ["evaluate", "evaluate_source", "measure_again", "public_command"]
+
+_log = logging.getLogger(__name__)
 
 
 def public_command(argv: Sequence[str]) -> str:
@@ -196,6 +199,8 @@ def evaluate_source(
         raise UserError(
             f"{model} tells {net.num_classes} classes, {dataset} has {len(images.classes)}: "
             "choose the tag that was trained on this dataset, or fine-tune first")
+    if (crop := net.pretrained_cfg.get("crop_pct", 1.0)) != 1.0:
+        _log.warning("%s was made for %g of the image's side; here it sees all of it", model, crop)
     net = net.to(accelerator.device, memory_format=torch.channels_last)
     sha256 = file_sha256(source.weights_file) if source.weights_file else None
     name = Path(source.name.removeprefix("local-dir:")).resolve().name if "local-dir:" in source.name else model

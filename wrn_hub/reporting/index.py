@@ -98,8 +98,8 @@ def index_text() -> str:
         "Every variant of wrn_hub. A folder here with weights is, byte for byte, the Hub repository of these weights; "
         "a folder with a README.md alone is a page about a net whose weights are timm's. Measured is top-1 accuracy on "
         "the whole test split after the last epoch, in fp32, without test-time augmentation; best reported is the "
-        "highest that others report of the same net, by whatever training. A net without weights is trained by, for "
-        "example,",
+        "highest that others report of nets of this name, by whatever training. A net without weights is trained by, "
+        "for example,",
         "",
         "```bash",
         "accelerate launch scripts/train.py --model wrn_28_2 --dataset cifar10 --data-dir data",

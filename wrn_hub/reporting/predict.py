@@ -13,6 +13,7 @@ from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
 from ..data.encoded import decode
+from ..data.folder import SUFFIXES, image_files
 from ..errors import UserError
 from ..models.build import ModelSource, class_names
 
@@ -29,18 +30,17 @@ class Prediction:
 
 
 def find_images(places: Sequence[str | Path]) -> list[Path]:
-    """Image files among the places, and in the folders among them, by Pillow's known endings.
+    """Image files among the places, and in the folders among them, where hidden files are passed over.
 
     Raises:
         UserError: a place doesn't exist, or a folder holds no image.
     """
-    endings = Image.registered_extensions()
     found: list[Path] = []
     for place in map(Path, places):
         if place.is_dir():
-            inside = sorted(path for path in place.rglob("*") if path.suffix.lower() in endings and path.is_file())
+            inside = image_files(place)
             if not inside:
-                raise UserError(f"{place}: no image in this folder")
+                raise UserError(f"{place}: no image in this folder ({' '.join(SUFFIXES)})")
             found += inside
         elif place.is_file():
             found.append(place)
@@ -109,6 +109,8 @@ def write_predictions(predictions: Sequence[Prediction], form: str = "table", ou
         sys.stdout.write(text.getvalue())
         return
     path = Path(output)
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"output {path}: " + ("a folder; name a file in it" if path.is_dir() else "no such folder"))
     beside = path.with_name(f".{path.name}")
     beside.write_text(text.getvalue())
     beside.replace(path)

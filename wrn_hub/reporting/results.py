@@ -108,7 +108,7 @@ class Results:
         gmacs: Billions of multiply-accumulates of one image.
         activations: Millions of numbers that come out of convolutions, one image.
         speed: Of inference.
-        peak_memory: Of the forward passes over the split.
+        peak_memory: Of the whole process until the end of the forward passes over the split.
         precision: "fp32" on a CPU is the canonical one.
         processes: How many shared the work.
         command: What was typed, without the folders of the machine.

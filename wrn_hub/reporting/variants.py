@@ -9,6 +9,7 @@ import timm
 from timm.models import get_arch_pretrained_cfgs
 
 from .. import models  # noqa: F401  registers the Wide ResNets
+from ..errors import UserError
 from ..facts import DATASETS
 from ..weights import MANIFEST, search_path
 from .cost import Cost, cost_of
@@ -165,11 +166,23 @@ def weights_table() -> str:
 
 
 def update_between_marks(path: Path, table: str, mark: str = "models") -> bool:
-    """Put the table between ``<!-- MARK -->`` and ``<!-- /MARK -->``; returns whether the file changed."""
-    text = path.read_text()
-    head, _, rest = text.partition(f"<!-- {mark} -->\n")
-    _, _, tail = rest.partition(f"<!-- /{mark} -->")
-    new = f"{head}<!-- {mark} -->\n{table}<!-- /{mark} -->{tail}"
+    """Put the table between ``<!-- MARK -->`` and ``<!-- /MARK -->``; returns whether the file changed.
+
+    Raises:
+        UserError: the file can't be read, or lacks the marks.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} can't be read ({error})") from None
+    first, last = f"<!-- {mark} -->\n", f"<!-- /{mark} -->"
+    head, found, rest = text.partition(first)
+    _, closed, tail = rest.partition(last)
+    if not (found and closed):
+        raise UserError(f"{path} lacks the lines {first.strip()} and {last}: add both where the table is to stand")
+    new = f"{head}{first}{table}{last}{tail}"
     if new != text:
-        path.write_text(new)
+        beside = path.with_name(f".{path.name}")
+        beside.write_text(new)
+        beside.replace(path)
     return new != text

@@ -92,9 +92,9 @@ def _build(source: ModelSource, options: TrainOptions, training: ImageDataset, s
     if training.name in DATASETS and not options.pretrained and ":" not in source.name:
         facts = DATASETS[training.name]  # a new net is normalised by the statistics of what it is trained on
         cfg.update(mean=facts.mean, std=facts.std)
-    cfg.update(mean=options.mean or cfg["mean"], std=options.std or cfg["std"])
-    if size != source.size:
-        cfg.update(input_size=(3, size, size), test_input_size=None)
+    cfg.update(  # what the images were really brought to, which a model of timm's may have had otherwise
+        mean=options.mean or cfg["mean"], std=options.std or cfg["std"], input_size=(3, size, size),
+        test_input_size=None, crop_pct=1.0, test_crop_pct=None, crop_mode="center", interpolation="bicubic")
     model.pretrained_cfg = cfg
     if options.freeze:
         model.requires_grad_(False)
