@@ -342,6 +342,20 @@ def test_folders_that_are_no_dataset(tmp_path):
             load_dataset(str(folder), "train")
 
 
+def test_a_folder_with_splits_in_capitals(tmp_path):
+    write_folder(tmp_path / "Train", 3, ("cat", "dog"))
+    write_folder(tmp_path / "Test", 2, ("cat", "dog"))
+    train, test = (load_dataset(str(tmp_path), split) for split in ("train", "test"))
+    assert train.classes == ("cat", "dog") and (len(train), len(test)) == (6, 4)
+
+
+def test_one_class_is_no_dataset(tmp_path):
+    """A level too much, as in FOLDER/images/CLASS/*, is one class with everything in it: always right, of no use."""
+    write_folder(tmp_path / "images" / "cat", 3, ("tabby", "siamese"))
+    with pytest.raises(UserError, match="holds one class, 'images': needed are two or more"):
+        load_dataset(str(tmp_path), "train")
+
+
 def test_an_empty_class_folder(tmp_path):
     write_folder(tmp_path / "train")
     (tmp_path / "train" / "fish").mkdir()

@@ -8,11 +8,13 @@ import time
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from wrn_hub.data import load_dataset
 from wrn_hub.errors import UserError
 from wrn_hub.training import checkpoint
 from wrn_hub.training.options import TrainOptions
@@ -163,6 +165,13 @@ def test_a_run_is_not_resumed_with_other_settings(options):
     train(replace(options, epochs=1))
     with pytest.raises(UserError, match=r"other settings than the run's: epochs = 2 \(was 1\), lr = 0.1 \(was 0.05\)"):
         train(replace(options, epochs=2, lr=0.1, resume=True))
+
+
+def test_a_run_is_not_resumed_with_other_images(options, colours):
+    training, test = (load_dataset(str(colours), split, size=8) for split in ("train", "test"))
+    train(replace(options, epochs=1), data=(training, test))
+    with pytest.raises(UserError, match=r"other settings than the run's: images = 60 \(was 72\)"):
+        train(replace(options, epochs=1, resume=True), data=(training.subset(np.arange(60)), test))
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, caplog):

@@ -179,6 +179,7 @@ def test_mean_and_std_may_be_set_and_go_with_the_model(options, colours):
     ({"sam_rho": 0.1, "asam_rho": 0.1}, "exclude each other"),
     ({"sam_rho": 0.1, "accumulate": 2}, "accumulate = 2: SAM takes one batch an update"),
     ({"distill_temperature": 0.0}, "distill_temperature = 0.0"),
+    ({"compile": "reduce-overhead", "accumulate": 2}, "accumulate = 2: the CUDA graphs .* use --compile default"),
 ])
 def test_bad_settings_are_refused(settings, says):
     with pytest.raises(UserError, match=says):
@@ -209,6 +210,8 @@ def test_out_of_memory_says_which_batch_fits(options):
     assert not Path(options.output, "metrics.csv").exists()
     with pytest.raises(UserError, match="4 fit: try --batch-size 4; --grad"):
         train(replace(options, accumulate=1, sam_rho=0.1, output=options.output + "2"))
+    with pytest.raises(UserError, match="2 fit: try --batch-size 2 --accumulate 9, which"):  # 3 can't be mixed
+        train(replace(options, batch_size=18, accumulate=1, mixup=0.2, output=options.output + "3"))
 
 
 # trackers

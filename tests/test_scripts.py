@@ -153,6 +153,12 @@ def test_bad_input_ends_in_one_line_and_exit_code_2(case, run, tmp_path):
     assert not list(tmp_path.iterdir()), "something was left behind"
 
 
+def test_a_process_that_is_in_trouble_alone_says_which_it_is(run, monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    code, _, err = run("train", "--data-dir", "nowhere")
+    assert code == 2 and err.startswith("train.py (process 3): ")
+
+
 def test_an_image_that_does_not_decode_is_named_and_nothing_is_written(run, model, pictures):
     (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
     code, _, err = run("predict", pictures, "--model", model, "--output", "said.csv", "--format", "csv")

@@ -19,7 +19,7 @@ from wrn_hub.data import load_dataset
 from wrn_hub.environment import open_cores
 from wrn_hub.errors import UserError
 from wrn_hub.hub.stage import stage
-from wrn_hub.training.finetune import choose_lr, finetune_defaults
+from wrn_hub.training.finetune import choose_lr, finetune_defaults, versus_scratch
 from wrn_hub.training.options import TrainOptions
 from wrn_hub.training.trainer import schedule, train
 
@@ -80,6 +80,48 @@ def test_gradients_accumulate_to_the_larger_batch(options):
     halves = train(replace(options, batch_size=12, accumulate=2, output=options.output + "2"))
     weights = [load_file(result.folder / "model" / "model.safetensors")["head.fc.weight"] for result in (whole, halves)]
     torch.testing.assert_close(*weights)
+
+
+def test_the_last_batches_of_an_epoch_make_a_whole_step_though_they_are_fewer(options):
+    options = replace(options, epochs=1, freeze=True, label_smoothing=0.0, warmup=0.0)
+    six = train(replace(options, accumulate=6, output=options.output + "1"))  # all that an epoch has
+    twelve = train(replace(options, accumulate=12, output=options.output + "2"))
+    weights = [load_file(result.folder / "model" / "model.safetensors")["head.fc.weight"] for result in (six, twelve)]
+    assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_memory_layout_is_the_one_asked_for(options, channels_last):
+    layouts = set()
+
+    def note(module, arguments, output):
+        if isinstance(module, torch.nn.Conv2d) and module.training:
+            layouts.add(output.is_contiguous(memory_format=torch.channels_last))
+
+    hook = torch.nn.modules.module.register_module_forward_hook(note)
+    try:
+        train(replace(options, epochs=1, channels_last=channels_last))
+    finally:
+        hook.remove()
+    assert layouts == {channels_last}
+
+
+def test_a_timm_model_that_has_to_know_the_size_of_its_images_is_told(options):
+    result = train(replace(options, model="test_vit", image_size=48, epochs=1))
+    assert timm.create_model(f"local-dir:{result.folder / 'model'}", pretrained=True)(torch.zeros(1, 3, 48, 48)).shape
+
+
+@pytest.mark.parametrize("name, says", [
+    ("fusedsgd", "optimizer = 'fusedsgd': "), ("adahessian", "needs second derivatives")])
+def test_an_optimizer_that_can_not_be_had_is_refused(options, name, says):
+    with pytest.raises(UserError, match=says):
+        train(replace(options, optimizer=name))
+
+
+def test_from_scratch_needs_a_net_that_has_a_form_without_weights(options):
+    first = train(replace(options, epochs=1))
+    with pytest.raises(UserError, match=r"comes with its weights: .* name the timm model"):
+        versus_scratch(replace(options, model=str(first.folder / "model"), output=options.output + "2"))
 
 
 def test_freeze_trains_the_classifier_alone(options):
@@ -145,7 +187,8 @@ class Reads(TorchDispatchMode):
 
 def test_no_step_waits_for_the_device(options):
     options = replace(
-        options, epochs=1, checkpoint_minutes=5, cutout=3, clip_grad=1.0, ema_decay=0.9, sam_rho=0.05)
+        options, epochs=1, checkpoint_minutes=5, cutout=3, clip_grad=1.0, ema_decay=0.9, sam_rho=0.05, mixup=0.2,
+        optimizer="muonsgd")
     with Reads() as reads:
         train(options, after_step=lambda: reads.seen.append("step"))
     steps = [place for place, what in enumerate(reads.seen) if what == "step"]
@@ -169,6 +212,11 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_where(options):
     ("schedule", "stairs", "allowed are linear, cosine, step, constant"),
     ("schedule", "step", "decay_at and the step schedule need each other"),
     ("resume", True, "resume needs to know which run"),
+    ("seed", -1, "seed = -1: allowed is 0 to 4294967295"),
+    ("lr", float("inf"), "lr = inf: allowed is 0 or more"),
+    ("warmup", 1.0, "warmup = 1: allowed is less"),
+    ("progressive_sizes", (16, 0), "allowed is 1 pixel or more"),
+    ("decay_at", (120, 60), "allowed are epochs in their order"),
 ])
 def test_bad_options_are_refused(name, value, says):
     with pytest.raises(UserError, match=says):

@@ -1,6 +1,7 @@
 """TrivialAugment on batches makes of every image what torchvision makes of it alone."""
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.autoaugment import TrivialAugmentWide, _apply_op
 
@@ -27,6 +28,29 @@ def test_every_operation_at_every_strength_is_torchvisions(name, images):
     for image, value, result in zip(batch, strength.tolist(), made, strict=True):
         expected = _apply_op(image.permute(2, 0, 1), name, value, InterpolationMode.NEAREST, None).permute(1, 2, 0)
         assert torch.equal(result, expected), f"strength {value}"
+
+
+class Uploads(TorchDispatchMode):
+    """Refuses what would make a GPU wait for the CPU: a tensor sent there from ordinary memory, or read from there.
+
+    The meta device stands in for the GPU; ``non_blocking`` is how the few indices of an operation travel.
+    """
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        named = named or {}
+        made = function(*arguments, **named)
+        sent = function in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+        if sent and made.is_meta and not next(a for a in reversed(arguments) if isinstance(a, torch.Tensor)).is_meta:
+            assert named.get("non_blocking"), "the GPU is waited for"
+        return made
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_no_operation_waits_for_the_device(name):
+    strengths = OPERATIONS[name][1][:4]
+    with Uploads():
+        apply(torch.zeros(4, 8, 8, 3, dtype=torch.uint8, device="meta"),
+              torch.full((4,), list(OPERATIONS).index(name)), strengths)
 
 
 def test_the_space_is_that_of_the_paper():

@@ -110,6 +110,12 @@ def say(text: str) -> None:
         print(text)
 
 
+def _complain(text: object) -> None:
+    """To stderr; another process than the main one says which it is, since it may be the only one in trouble."""
+    who = "" if is_main_process() else f" (process {os.environ['RANK']})"
+    print(f"{os.path.basename(sys.argv[0])}{who}: {text}", file=sys.stderr)
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a script: bad input ends in one line and exit code 2, Ctrl-C in 130, SIGTERM in 143, without a traceback."""
     logging.basicConfig(
@@ -119,8 +125,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        if is_main_process():
-            print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
+        _complain(error)
         sys.exit(2)
     except Stopped as stop:
         if is_main_process():
@@ -130,15 +135,12 @@ def run(main: Callable[[], None]) -> None:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
-        if is_main_process():
-            print(f"{os.path.basename(sys.argv[0])}: this needs {error.name}: pip install '.[{extra}]' in a clone",
-                  file=sys.stderr)
+        _complain(f"this needs {error.name}: pip install '.[{extra}]' in a clone")
         sys.exit(2)
     except OSError as error:
         if error.errno is None:
             raise
-        if is_main_process():
-            print(f"{os.path.basename(sys.argv[0])}: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
+        _complain(f"{error.filename or 'writing'}: {error.strerror}")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -71,6 +71,8 @@ def accelerator_for(precision: str, **kwargs: Any) -> Accelerator:
     another, each with its own.
     """
     process_state()
+    # on a GPU, torch would compute the convolutions of "fp32" in TF32, which has the mantissa of fp16
+    torch.backends.cudnn.allow_tf32 = precision != "fp32"
     AcceleratorState._reset_state()  # the processes' connection to each other stays as it is
     return Accelerator(mixed_precision="no" if precision == "fp32" else precision, **kwargs)
 

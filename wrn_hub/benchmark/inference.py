@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..models.build import ModelSource
+from ..models.build import ModelSource, compiled
 from ..models.fold import fold_batch_norm
 from .measure import Rival, Steps, peak_memory, race, row, steps_for, two_steps
 from .options import BenchmarkOptions
@@ -35,7 +35,7 @@ def forward_steps(
     layout = torch.channels_last if channels_last else torch.contiguous_format
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     model = (fold_batch_norm(model) if folded else copy.deepcopy(model).eval()).to(device, dtype, memory_format=layout)
-    forward = model if compile == "none" else torch.compile(model, mode=compile, dynamic=False)
+    forward = compiled(model, compile)
     images = torch.randn(batch_size, 3, size, size, device=device, dtype=dtype).to(memory_format=layout)
     while True:
         with torch.inference_mode():

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from ..data import ImageDataset
-from ..models.build import ModelSource
+from ..models.build import ModelSource, compiled
 from ..training.options import TrainOptions
 from ..training.trainer import train
 from .measure import (
@@ -89,8 +89,7 @@ def bare_steps(
     settings = TrainOptions()
     optimizer = create_optimizer_v2(
         model, settings.optimizer, lr=1e-3, weight_decay=settings.weight_decay, momentum=settings.momentum)
-    if compile != "none":
-        model = torch.compile(model, mode=compile, dynamic=False)
+    model = compiled(model, compile)
     images = torch.randn(batch_size, 3, size, size, device=device).to(memory_format=_layout(channels_last))
     labels = torch.zeros(batch_size, dtype=torch.long, device=device)
     while True:

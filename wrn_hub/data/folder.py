@@ -53,6 +53,7 @@ def _read(paths: list[Path]) -> Iterator[tuple[str, bytes]]:
 def read_folder(folder: Path, split: str) -> EncodedSplit:
     """Read a split of FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, or of FOLDER/CLASS/*.
 
+    Whether the splits' names are in capitals doesn't matter, and
     ``validation``, ``valid`` or ``val`` stand in for ``test`` where that is missing. The classes are the folders in
     ``train``, sorted. Without splits a fifth of every class is for testing, chosen by the hash of the files' names,
     so always the same one; the log says so. Class folders may have folders of their own; hidden files and files
@@ -66,18 +67,19 @@ def read_folder(folder: Path, split: str) -> EncodedSplit:
         The images in the order of their classes, then of their paths.
 
     Raises:
-        UserError: no class folders, an empty one, no such split, or a class that ``train`` lacks.
+        UserError: fewer than two class folders, an empty one, no such split, or a class that ``train`` lacks.
     """
     names = _subfolders(folder)
-    if "train" in names and _subfolders(folder / "train"):  # a class may be called train too, but holds images
-        classes = _subfolders(folder / "train")
-        root = folder / choose_split(split, [name for name in names if name in _SPLITS], str(folder))
+    splits = {name.lower(): folder / name for name in names if name.lower() in _SPLITS}
+    if "train" in splits and _subfolders(splits["train"]):  # a class may be called train too, but holds images
+        classes = _subfolders(splits["train"])
+        root = splits[choose_split(split, list(splits), str(folder))]
         present = _subfolders(root)
         unknown = sorted(set(present) - set(classes))
         if unknown:
-            raise UserError(f"class folder {root / unknown[0]} has no counterpart in {folder / 'train'}")
+            raise UserError(f"class folder {root / unknown[0]} has no counterpart in {splits['train']}")
         files = {name: _images(root / name) for name in present}
-    elif not names or set(names) <= set(_SPLITS):
+    elif len(names) == len(splits):
         raise UserError(
             f"{folder} holds no dataset: needed are FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, FOLDER/CLASS/*, "
             "the parquet files of a Hub dataset, or the official files of CIFAR")
@@ -85,6 +87,8 @@ def read_folder(folder: Path, split: str) -> EncodedSplit:
         classes = names
         files = {name: _fifth(folder / name, split) for name in classes}
         _log.info("%s has no train and test folders: a fifth of every class is for testing", folder)
+    if len(classes) < 2:
+        raise UserError(f"{folder} holds one class, {classes[0]!r}: needed are two or more folders of images")
     paths = [path for name in files for path in files[name]]
     labels = np.repeat([classes.index(name) for name in files], [len(found) for found in files.values()])
     return EncodedSplit(_read(paths), labels.astype(np.int64), tuple(classes), tuple(paths))

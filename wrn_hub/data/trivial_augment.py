@@ -37,10 +37,12 @@ def _contrast(images: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
 
 
 def _sharpness(images: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
-    kernel = torch.ones(3, 1, 3, 3, device=images.device)
-    kernel[:, :, 1, 1] = 5.0
+    pixels = images.float()
+    # the 3x3 pixels around each, the middle one five times: whole numbers, so exact in any order and on any device
+    rows = pixels[:, :, :-2] + pixels[:, :, 1:-1] + pixels[:, :, 2:]
+    around = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * pixels[:, :, 1:-1, 1:-1]
     blurred = images.clone()  # the border stays as it is
-    blurred[:, :, 1:-1, 1:-1] = F.conv2d(images.float(), kernel / 13.0, groups=3).round().to(torch.uint8)
+    blurred[:, :, 1:-1, 1:-1] = (around / 13.0).round().to(torch.uint8)
     return _blend(images, blurred, strength)
 
 
@@ -83,8 +85,8 @@ def _affine(images: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
     height, width = images.shape[2:]
     x = torch.linspace(-width * 0.5 + 0.5, width * 0.5 - 0.5, width, device=images.device)
     y = torch.linspace(-height * 0.5 + 0.5, height * 0.5 - 0.5, height, device=images.device)
-    places = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width), torch.ones(height, width).to(x)], dim=-1)
-    halves = torch.tensor([0.5 * width, 0.5 * height], device=images.device)
+    places = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width), x.new_ones(height, width)], dim=-1)
+    halves = torch.cat([x.new_full((1,), 0.5 * width), x.new_full((1,), 0.5 * height)])  # made there, not sent there
     grid = places.view(1, -1, 3).expand(len(images), -1, -1).bmm(inverse.transpose(1, 2) / halves)
     grid = grid.view(len(images), height, width, 2)
     sampled = F.grid_sample(images.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
@@ -93,8 +95,9 @@ def _affine(images: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
 
 def _matrix(strength: torch.Tensor, rows: list[list[torch.Tensor | float]]) -> torch.Tensor:
     # computed in float64 and then rounded, as torchvision does with Python's floats: at half a pixel it matters
-    columns = [torch.as_tensor(value, dtype=torch.float64, device=strength.device).expand(len(strength))
-               for row in rows for value in row]
+    columns = [
+        value if isinstance(value, torch.Tensor) else torch.full_like(strength, value, dtype=torch.float64)
+        for row in rows for value in row]
     return torch.stack(columns, dim=1).view(-1, 2, 3).float()
 
 

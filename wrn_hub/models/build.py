@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from timm.data import ImageNetInfo, infer_imagenet_subset
 from timm.models import get_arch_pretrained_cfgs
 from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
@@ -12,7 +13,7 @@ from torch import nn
 from ..errors import UserError, nearest
 from ..weights import download, published_id
 
-__all__ = ["ModelSource", "class_names"]
+__all__ = ["ModelSource", "class_names", "compiled"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,15 @@ class ModelSource:
         if not self.cfg.get("file") and published_id(published):
             return Path(download(published))  # in the cache, once the model was created
         return Path(self.cfg["file"]) if self.cfg.get("file") else None
+
+
+def compiled(model: nn.Module, mode: str) -> nn.Module:
+    """The model through torch.compile in one of its modes; itself for "none"."""
+    if mode == "none":
+        return model
+    # counted over all nets of a class in the process; beyond it they would silently run uncompiled
+    torch._dynamo.config.recompile_limit = 64
+    return torch.compile(model, mode=mode, dynamic=False)  # a size at a time: kernels for any size are slower
 
 
 def _first_line(error: Exception) -> str:

@@ -6,7 +6,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..errors import Stopped, UserError
+from ..models.build import ModelSource
 from .options import TrainOptions
 from .trainer import TrainResult, train
 
@@ -30,12 +31,22 @@ def versus_scratch(options: TrainOptions) -> tuple[TrainResult, TrainResult]:
 
     Returns:
         (fine-tuned, from scratch); the second run's folder is the first's with ``-scratch`` behind it.
+
+    Raises:
+        UserError: besides bad options: the model is a folder or a Hub id, which has no form without weights.
+        Stopped: SIGTERM came; says how to go on with both.
     """
+    if ":" in ModelSource.parse(options.model).name:
+        raise UserError(
+            f"model {options.model} comes with its weights: to train from scratch too, name the timm model that it is")
     tuned = train(options)
     scratch = replace(
         options, pretrained=False, lr=_recipe()["scratch"]["lr"], output=f"{tuned.folder}-scratch", freeze=False,
         layer_decay=None)
-    return tuned, train(scratch)
+    try:
+        return tuned, train(scratch)
+    except Stopped as stop:  # the one command is about both
+        raise Stopped(str(stop).replace(f"--output {scratch.output} ", f"--output {tuned.folder} ")) from None
 
 
 def choose_lr(options: TrainOptions, rates: Sequence[float], runs: Path) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 """Everything that a training can be told, each setting once: its name, its type, its default, what it means."""
+import sys
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -98,7 +99,7 @@ class TrainOptions:
     def __post_init__(self) -> None:
         allowed = {
             "epochs": (1, None), "batch_size": (1, None), "accumulate": (1, None), "eval_every": (1, None),
-            "threads": (1, None),
+            "threads": (1, None), "seed": (0, 2**32 - 1),
             "held_out": (0, None), "cutout": (0, None), "crop_padding": (0, None), "image_size": (1, None),
             "lr": (0, None), "weight_decay": (0, None), "momentum": (0, 1), "warmup": (0, 1), "clip_grad": (0, None),
             "decay_factor": (0, 1), "ema_decay": (0, 1), "label_smoothing": (0, 1), "layer_decay": (0, 1),
@@ -108,9 +109,19 @@ class TrainOptions:
         }
         for name, (low, high) in allowed.items():
             value = getattr(self, name)
-            if value is not None and not (low <= value and (high is None or value <= high)):
+            if value is not None and not (low <= value <= (sys.float_info.max if high is None else high)):
                 top = f" to {high}" if high is not None else " or more"
                 raise UserError(f"{name} = {value}: allowed is {low}{top}")
+        if self.warmup == 1:
+            raise UserError("warmup = 1: allowed is less, lest no step is left to train in")
+        if min(self.progressive_sizes, default=1) < 1:
+            raise UserError(f"progressive_sizes = {self.progressive_sizes}: allowed is 1 pixel or more")
+        if list(self.decay_at) != sorted(set(self.decay_at)):
+            raise UserError(f"decay_at = {self.decay_at}: allowed are epochs in their order, each once")
+        if self.accumulate > 1 and self.compile in ("reduce-overhead", "max-autotune"):
+            raise UserError(
+                f"accumulate = {self.accumulate}: the CUDA graphs of compile = {self.compile!r} keep no gradients from "
+                "one batch to the next; use --compile default")
         if (self.schedule == "step") != bool(self.decay_at):
             raise UserError("decay_at and the step schedule need each other: --schedule step --decay-at 60,120,160")
         for name in ("mean", "std"):
@@ -145,8 +156,8 @@ def check_resumed(before: dict[str, Any], now: dict[str, Any]) -> None:
     Raises:
         UserError: they differ; names the settings and both values.
     """
+    kept = [item.name for item in fields(TrainOptions) if item.name not in _PLACES_AND_PACE] + ["images", "classes"]
     other = [
-        f"{item.name} = {now[item.name]} (was {before[item.name]})" for item in fields(TrainOptions)
-        if item.name in before and item.name not in _PLACES_AND_PACE and now[item.name] != before[item.name]]
+        f"{name} = {now[name]} (was {before[name]})" for name in kept if name in before and now[name] != before[name]]
     if other:
         raise UserError(f"resume with other settings than the run's: {', '.join(other)}; give the same or a new output")

@@ -28,7 +28,7 @@ from ..environment import accelerator_for, cpu_features, hardware, process_state
 from ..errors import Stopped, UserError, nearest
 from ..facts import DATASETS
 from ..inference import dataset_logits
-from ..models.build import ModelSource
+from ..models.build import ModelSource, compiled
 from ..models.export import save_model
 from . import checkpoint, muon  # noqa: F401  # muonsgd is among timm's optimizers from then on
 from .distill import Teacher
@@ -85,8 +85,10 @@ def _next_free(options: TrainOptions) -> Path:
 
 
 def _build(source: ModelSource, options: TrainOptions, training: ImageDataset, size: int) -> nn.Module:
+    fixed = source.cfg.get("fixed_input_size") and size != source.size  # a net that has to know its images' size
     model = source.create(
-        options.pretrained, num_classes=len(training.classes), drop_rate=options.drop_rate,
+        options.pretrained, num_classes=len(training.classes), img_size=size if fixed else None,
+        drop_rate=options.drop_rate,
         block_drop_rate=options.block_drop_rate, drop_path_rate=options.drop_path_rate)
     cfg = dict(model.pretrained_cfg)
     if training.name in DATASETS and not options.pretrained and ":" not in source.name:
@@ -117,9 +119,15 @@ def _optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer
     if options.optimizer.lower().removeprefix("lookahead_") not in known:
         near = nearest(options.optimizer, known)
         raise UserError(f"optimizer = {options.optimizer!r}: allowed are those of timm.optim and muonsgd.{near}")
-    return create_optimizer_v2(
-        model, options.optimizer, lr=options.lr, weight_decay=options.weight_decay, momentum=options.momentum,
-        filter_bias_and_bn=not options.decay_norm, layer_decay=options.layer_decay)
+    try:
+        optimizer = create_optimizer_v2(
+            model, options.optimizer, lr=options.lr, weight_decay=options.weight_decay, momentum=options.momentum,
+            filter_bias_and_bn=not options.decay_norm, layer_decay=options.layer_decay)
+    except (AssertionError, ImportError, NameError, TypeError, ValueError) as error:  # a package or a GPU is missing
+        raise UserError(f"optimizer = {options.optimizer!r}: {str(error) or type(error).__name__}") from error
+    if getattr(optimizer, "is_second_order", False):
+        raise UserError(f"optimizer = {options.optimizer!r}: needs second derivatives, which aren't computed here")
+    return optimizer
 
 
 def schedule(optimizer: torch.optim.Optimizer, options: TrainOptions, updates: int) -> Scheduler:
@@ -164,7 +172,12 @@ def train(
         Stopped: SIGTERM came; the state is saved.
     """
     with Interrupt(options.checkpoint_minutes) as interrupt:
-        return _train(options, recipe, interrupt, data, after_step)
+        try:
+            return _train(options, recipe, interrupt, data, after_step)
+        except (torch.OutOfMemoryError, MemoryError) as error:  # elsewhere than in a step
+            raise UserError(
+                f"out of memory ({str(error).splitlines()[0]}): the images, the model and a batch have to fit at the "
+                "same time; try a smaller --image-size, --batch-size or --model") from error
 
 
 def _train(
@@ -204,6 +217,7 @@ def _train(
         flip = "alternating" if training.name not in DATASETS or DATASETS[training.name].flip else "none"
     settings = json.loads(json.dumps({
         "recipe": recipe, **asdict(options), "flip": flip, "image_size": size, "mean": cfg["mean"], "std": cfg["std"],
+        "images": len(training), "classes": classes,
         "precision": precision, "processes": processes, "hardware": hardware(device), "versions": versions()}))
     if state:
         check_resumed(json.loads((folder / "args.json").read_text()), settings)
@@ -230,11 +244,11 @@ def _train(
         if ema:
             ema.module.load_state_dict(state["ema"])
         history, first_step, seconds = state["history"], state["step"], state["seconds"]
-    # a size of images is compiled when it comes: kernels for any size are slower
-    model = bare if options.compile == "none" else torch.compile(bare, mode=options.compile, dynamic=False)
-    model, optimizer = accelerator.prepare(model, optimizer)
+    model, optimizer = accelerator.prepare(compiled(bare, options.compile), optimizer)
     if state and accelerator.scaler:
         accelerator.scaler.load_state_dict(state["scaler"])
+    if processes > 1 and len(set(gather_object([(len(history), first_step)]))) > 1:
+        raise UserError(f"{folder} isn't the same folder for every process: name one that all machines see")
     if state and first_step:
         if len(state["processes"]) != processes:
             raise UserError(
@@ -309,12 +323,16 @@ def _train(
             disable=not accelerator.is_main_process or None)
         shown, wish = 0.0, 0
         for step, (images, labels) in enumerate(bar, start=first_step):
-            key, last = (options.seed, epoch, step), (step + 1) % options.accumulate == 0 or step + 1 == len(loader)
-            try:
-                losses[step], hits = update(model, images, labels, key, last)  # on the device: nothing waits for them
+            key, first = (options.seed, epoch, step), step - step % options.accumulate
+            batches = min(options.accumulate, len(loader) - first)  # of this update; an epoch's last has what is left
+            last = step + 1 == first + batches
+            if not options.channels_last:
+                images = images.contiguous()
+            try:  # what comes out is on the device: nothing waits for it
+                losses[step], hits = update(model, images, labels, key, last, batches)
             except torch.OutOfMemoryError as error:
                 def again(count: int, images=images, labels=labels, key=key) -> None:
-                    update(bare, images[:count], labels[:count], key, True)
+                    update(bare, images[:count], labels[:count], key, True, 1)
 
                 raise out_of_memory(error, again, options, len(images), processes) from None
             correct += hits
@@ -352,7 +370,8 @@ def _train(
             "images_per_second": len(loader) * loader.batch_size / (time.perf_counter() - epoch_started),
         }
         if (epoch + 1) % options.eval_every == 0 or epoch + 1 == options.epochs:
-            logits = dataset_logits(ema.module if ema else bare, test, accelerator)
+            # without gradients, twice the batch needs less memory than a step did
+            logits = dataset_logits(ema.module if ema else bare, test, accelerator, min(500, 2 * options.batch_size))
             labels = torch.tensor(test.labels)
             row[f"{measured}_loss"] = float(F.cross_entropy(logits, labels))
             row[f"{measured}_accuracy"] = float((logits.argmax(1) == labels).double().mean())

@@ -36,7 +36,8 @@ class Update:
         self.rho = options.sam_rho or options.asam_rho
 
     def __call__(
-        self, net: nn.Module, images: torch.Tensor, labels: torch.Tensor, key: tuple[int, ...], last: bool
+        self, net: nn.Module, images: torch.Tensor, labels: torch.Tensor, key: tuple[int, ...], last: bool,
+        batches: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns (loss, number of images whose likeliest class is right), both on the device.
 
@@ -46,6 +47,7 @@ class Update:
             labels: int64 (B,).
             key: The only source of chance: seed, epoch and step.
             last: Whether the step is made, or the gradients are only added up.
+            batches: How many batches' gradients are added up for this step.
         """
         options, targets = self.options, labels
         seed = hash((*key, self.accelerator.process_index))
@@ -56,13 +58,13 @@ class Update:
         with self.accelerator.autocast():
             guide = self.teacher(images) if self.teacher else None
         # each process goes uphill on its own images, as in SAM's own experiments (m-sharpness, its section 4.1)
-        loss, logits = self._forward_backward(net, images, targets, guide, share=last and not self.rho)
+        loss, logits = self._forward_backward(net, images, targets, guide, batches, share=last and not self.rho)
         correct = (logits.argmax(1) == labels).sum()
         if last:
             if self.rho:
                 with uphill(self.bare, self.rho, adaptive=bool(options.asam_rho)):
                     torch.manual_seed(seed)  # the same net twice: what was dropped out is so again
-                    self._forward_backward(net, images, targets, guide, share=True)
+                    self._forward_backward(net, images, targets, guide, batches, share=True)
             if options.clip_grad is not None:
                 self.accelerator.clip_grad_norm_(net.parameters(), options.clip_grad)
             self.optimizer.step()
@@ -70,7 +72,8 @@ class Update:
         return loss, correct
 
     def _forward_backward(
-        self, net: nn.Module, images: torch.Tensor, targets: torch.Tensor, guide: torch.Tensor | None, share: bool
+        self, net: nn.Module, images: torch.Tensor, targets: torch.Tensor, guide: torch.Tensor | None, batches: int,
+        share: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Add up gradients, here or with those of the other processes; returns (loss, logits)."""
         options = self.options
@@ -81,5 +84,5 @@ class Update:
                 if guide is not None:
                     taught = distillation(logits, guide, options.distill_temperature)
                     loss = torch.lerp(loss, taught, options.distill_weight)
-            self.accelerator.backward(loss / options.accumulate)
+            self.accelerator.backward(loss / batches)
         return loss.detach(), logits.detach()
