@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from http.client import HTTPConnection
+from http.client import HTTPConnection, IncompleteRead
 from pathlib import Path
 
 import pytest
@@ -83,6 +83,31 @@ def test_a_link_that_leads_outside_is_not_served(tmp_path):
     (folder / "link").symlink_to(tmp_path / "secret")
     found = FolderStore(tmp_path / "models").revision("models", "wrn-hub/net")
     assert set(found.files) == {"config.json", "model.safetensors"}
+
+
+def test_what_may_not_be_read_is_not_served(tmp_path):
+    for name in ("net", "closed", "sealed"):
+        (tmp_path / name / "below").mkdir(parents=True)
+        for path in ("config.json", "model.safetensors", "notes.txt", "below/notes.txt"):
+            (tmp_path / name / path).write_text("{}")
+    modes = {"net/notes.txt": 0o200, "net/below": 0o400, "closed": 0, "sealed/model.safetensors": 0}
+    for path, mode in modes.items():
+        (tmp_path / path).chmod(mode)
+    try:
+        if os.access(tmp_path / "closed", os.R_OK):
+            pytest.skip("this user may read everything")
+        with served(application(FolderStore(tmp_path))) as endpoint:
+            api = HfApi(endpoint=endpoint, token=False)
+            assert [model.id for model in api.list_models()] == ["wrn-hub/net"]
+            assert set(api.list_repo_files("wrn-hub/net")) == {"config.json", "model.safetensors"}
+            assert ask(endpoint, "GET", "/")[0] == 200
+            assert ask(endpoint, "GET", "/wrn-hub/net/resolve/main/notes.txt")[0] == 404
+            assert ask(endpoint, "GET", "/api/models/wrn-hub/closed")[0] == 404
+        with pytest.raises(UserError, match="can be read"):
+            FolderStore(tmp_path / "closed")
+    finally:
+        for path in modes:
+            (tmp_path / path).chmod(0o700)
 
 
 def client(endpoint: str, home: Path, code: str, *arguments: object) -> str:
@@ -192,6 +217,55 @@ def test_a_file_is_the_one_that_was_looked_at_or_none(tmp_path):
         assert download() == third
 
 
+def test_a_download_of_a_file_that_changes_on_the_way_breaks_off(tmp_path):
+    """It is overwritten where it lies, with as many other bytes."""
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "config.json").write_text("{}")
+    weights, size = tmp_path / "net" / "model.safetensors", 64 << 20  # more than the sockets' buffers hold
+    weights.write_bytes(b"1" * size)
+    with served(application(FolderStore(tmp_path))) as endpoint:
+        _, headers, _ = ask(endpoint, "HEAD", "/wrn-hub/net/resolve/main/model.safetensors")
+        for options in ({}, {"Range": "bytes=1-"}):
+            connection = HTTPConnection(endpoint.removeprefix("http://"))
+            connection.request("GET", headers["Location"], headers=options)
+            answer = connection.getresponse()
+            assert answer.status in (200, 206) and answer.read(1) == b"1"
+            before = weights.stat()
+            with weights.open("r+b") as file:
+                file.write(b"2" * size)
+            with pytest.raises(IncompleteRead):
+                answer.read()
+            weights.write_bytes(b"1" * size)
+            os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("path", [
+    f"/wrn-hub/{NAME}/resolve/main/%E6%97%A5.txt", f"/api/models/wrn-hub/{NAME}/tree/%E6%97%A5",
+    "/api/models/lab/%E6%97%A5", "/api/models/lab/net%0A", "/lab/%E6%97%A5", "/%FF"])
+def test_what_is_not_there_may_have_any_name(endpoint, path):
+    assert ask(endpoint, "GET", path)[0] == 404
+
+
+def test_a_limit_is_a_number(endpoint):
+    everything = ask(endpoint, "GET", "/api/models")
+    assert everything[0] == 200 and len(json.loads(ask(endpoint, "GET", "/api/models?limit=1")[2])) == 1
+    for limit in ("%C2%B2", "-1", "9" * 5000):
+        assert ask(endpoint, "GET", f"/api/models?limit={limit}")[::2] == everything[::2]
+
+
+def test_a_question_about_paths_is_read_up_to_a_size(endpoint, api):
+    assert [entry.path for entry in api.get_paths_info(f"wrn-hub/{NAME}", ["config.json", "none"])] == ["config.json"]
+
+    def post(body: bytes, announced: int) -> int:
+        connection = HTTPConnection(endpoint.removeprefix("http://"), timeout=20)
+        connection.request("POST", f"/api/models/wrn-hub/{NAME}/paths-info/main", body, {"Content-Length": announced})
+        return connection.getresponse().status
+
+    assert post(bytes((1 << 20) + 1), 1 << 30) == 413  # though the rest never comes
+    for body in (b"paths=\xff", b"paths=a&" * 20_000):
+        assert post(body, len(body)) == 400
+
+
 def test_trainings_are_served_under_their_folders_names(tmp_path):
     save_model(timm.create_model("wrn_10_2"), tmp_path / "finetune" / "model")
     (tmp_path / "finetune" / "args.json").write_text("{}")
@@ -233,6 +307,7 @@ def test_the_script_says_where_it_serves_and_ends_at_ctrl_c(process, tmp_path):
     (["nowhere"], "nowhere is not a folder"),
     ([".", "--org", "a/b"], "organisation 'a/b'"),
     ([".", "--host", "256.0.0.1"], "--host 256.0.0.1"),
+    ([".", "--host", "a..b"], "--host a..b"),
     ([".", "--port", "70000"], "--port 70000"),
 ])
 def test_what_cannot_be_served_is_said_in_one_line(tmp_path, monkeypatch, arguments, said):

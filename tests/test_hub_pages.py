@@ -1,5 +1,6 @@
 """The local hub's pages: what they say, what they leave out, and how they behave in a real browser."""
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -110,6 +111,21 @@ def test_the_table_has_every_variant_once_and_the_served_models_first(folder):
     assert card_alone.href == "/wrn-hub/wrn_50_2" and "tv_in1k" in card_alone.elsewhere
 
 
+@pytest.mark.parametrize("splits, top1", [("test", 0.9), ("train", None), ("train test", 0.9)])
+def test_the_table_has_accuracies_on_test_splits_alone(tmp_path, splits, top1):
+    """A training's own card may have one on images held out of the training split."""
+    (tmp_path / "net").mkdir()
+    results = [
+        {"dataset": {"name": "pets", "split": split}, "metrics": [{"type": "accuracy", "value": value}]}
+        for split, value in (("train", 95), ("test", 90)) if split in splits]
+    metadata = {"model-index": [{"name": "net", "results": results}]}
+    for name, content in (("config.json", "{}"), ("model.safetensors", ""),
+                          ("README.md", f"---\n{json.dumps(metadata)}\n---\n")):
+        (tmp_path / "net" / name).write_text(content)
+    row = rows(FolderStore(tmp_path))[0]
+    assert (row.name, row.dataset, row.top1) == ("net", "pets", top1)
+
+
 def test_a_repository_page_shows_the_card_and_the_facts(endpoint, folder):
     shown = page(f"{endpoint}/wrn-hub/{NAME}")
     metadata, _ = split_card((folder / NAME / "README.md").read_text())
@@ -176,6 +192,53 @@ def test_a_card_with_broken_metadata_or_a_broken_config_is_still_shown(tmp_path)
         (tmp_path / "net" / "README.md").write_text("---\ntags: alone\nlicense:\nmodel-index: [1]\n---\n")
         assert "without a card" in page(f"{address}/my-lab/net")
         assert json.load(urlopen(f"{address}/api/models/my-lab/net"))["tags"] == ["alone"]
+
+
+ODD = {
+    "card-in-latin-1": (b"README.md", b"---\nlicense: mit\n---\n# caf\xe9"),
+    "dates-as-keys": (b"README.md", b"---\n2026-01-01: a\n---\n# Odd"),
+    "yaml-in-itself": (b"README.md", b"---\na: &a [*a]\n---\n# Odd"),
+    "deep-yaml": (b"README.md", b"---\na: %b%b\n---\n# Odd" % (b"[" * 2000, b"]" * 2000)),
+    "not-a-number": (b"README.md", b"---\na: .nan\n---\n# Odd"),
+    "half-a-character": (b"README.md", b'---\na: "\\ud800"\n---\n# Odd'),
+    "no-integer": (b"README.md", b"---\na: !!int ''\n---\n# Odd"),
+    "no-date": (b"README.md", b"---\na: 2026-02-30\n---\n# Odd"),
+    "too-accurate": (b"README.md", b"---\nmodel-index: [{results: [{dataset: {name: a}, metrics: [{type: accuracy, "
+                                   b"value: %b}]}]}]\n---\n# Odd" % (b"9" * 400)),
+    "name-in-latin-1": (b"caf\xe9.txt", b""),
+    "odd-tag": (b"config.json", b'{"tag": []}'),
+    "deep-config": (b"config.json", b"[" * 100_000),
+    "half-a-label": (b"config.json", b'{"label_names": ["\\ud800"]}'),
+}
+
+
+def test_one_odd_file_leaves_the_hub_as_it_is(tmp_path):
+    for name, (path, content) in ODD.items():
+        (tmp_path / name).mkdir()
+        for usual in ("config.json", "model.safetensors"):
+            (tmp_path / name / usual).write_text("{}")
+        (tmp_path / name / os.fsdecode(path)).write_bytes(content)
+    with served(application(FolderStore(tmp_path))) as address:
+        assert {model["id"] for model in json.load(urlopen(f"{address}/api/models"))} == {f"wrn-hub/{n}" for n in ODD}
+        start = page(address)
+        for name, (path, _) in ODD.items():
+            assert f'href="/wrn-hub/{name}"' in start
+            shown = page(f"{address}/wrn-hub/{name}")
+            assert ("<h1>Odd</h1>" in shown or name == "card-in-latin-1") == (path == b"README.md"), name
+            assert "config.json" in page(f"{address}/wrn-hub/{name}/tree/main")
+            assert json.load(urlopen(f"{address}/api/models/wrn-hub/{name}"))["id"] == f"wrn-hub/{name}"
+        assert "<h1>caf\ufffd</h1>" in page(f"{address}/wrn-hub/card-in-latin-1")
+        assert json.load(urlopen(f"{address}/api/models/wrn-hub/card-in-latin-1"))["tags"] == ["license:mit"]
+
+
+def test_a_model_that_goes_between_the_list_and_the_look_is_left_out(folder):
+    class Late(FolderStore):
+        def repositories(self, kind="models"):
+            return ["wrn-hub/gone", *super().repositories(kind)]
+
+    with served(application(Late(folder))) as address:
+        assert "gone" not in page(address) and NAME in page(address)
+        assert NAME in urlopen(f"{address}/api/models").read().decode()
 
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

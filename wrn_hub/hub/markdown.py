@@ -1,5 +1,7 @@
 """Model cards for people and for machines: the YAML block as a dict, the Markdown as HTML that is safe to show."""
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -8,9 +10,20 @@ import yaml
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from markdown_it import MarkdownIt
 
-__all__ = ["as_list", "render", "split_card"]
+__all__ = ["as_list", "mapping", "read_card", "render", "split_card"]
 
 _PARSER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+
+
+def mapping(load: Callable[[str], Any], text: str) -> dict[str, Any]:
+    """What ``load`` makes of somebody's text; nothing, where that is no mapping that JSON can carry."""
+    try:
+        found = load(text)
+        # YAML has dates, and JSON, in which the Hub hands the metadata on, has neither them nor NaN
+        plain = json.loads(json.dumps(found, default=str, allow_nan=False, ensure_ascii=False).encode())
+    except Exception:  # PyYAML raises nearly anything, an IndexError for one
+        return {}
+    return plain if isinstance(plain, dict) else {}
 
 
 def split_card(text: str) -> tuple[dict[str, Any], str]:
@@ -18,12 +31,15 @@ def split_card(text: str) -> tuple[dict[str, Any], str]:
     block = REGEX_YAML_BLOCK.search(text)
     if not block:
         return {}, text
+    return mapping(yaml.safe_load, block.group(2)), text[block.end():]
+
+
+def read_card(path: Path | None) -> tuple[dict[str, Any], str]:
+    """:func:`split_card` of a file, as far as it is UTF-8; of none, or of one that went meanwhile, an empty card."""
     try:
-        metadata = yaml.safe_load(block.group(2))
-    except yaml.YAMLError:
-        metadata = None
-    # YAML has dates, and JSON, in which the Hub hands the metadata on, has not
-    return json.loads(json.dumps(metadata, default=str)) if isinstance(metadata, dict) else {}, text[block.end():]
+        return split_card(path.read_text("utf-8", "replace")) if path else ({}, "")
+    except OSError:
+        return {}, ""
 
 
 def as_list(value: Any) -> list[str]:

@@ -1,6 +1,7 @@
 """The hub's pages for people: all variants in a table, a page and a list of files for each repository."""
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -16,7 +17,8 @@ from starlette.templating import Jinja2Templates
 
 from ..facts import DATASETS
 from ..reporting.variants import Variant, variants
-from .markdown import as_list, render, split_card
+from .markdown import as_list, mapping, read_card, render
+from .routes import card
 from .store import CARD, CONFIG, WEIGHTS, File, FolderStore, NotFound, Revision
 
 __all__ = ["Row", "page_routes", "problem_page", "rows"]
@@ -82,14 +84,9 @@ def _tensors(weights: File) -> Tensors | None:
 
 def _config(found: Revision) -> dict[str, Any]:
     try:
-        config = json.loads(found.file(CONFIG).content.read_text())
-    except (OSError, ValueError):
+        return mapping(json.loads, found.file(CONFIG).content.read_text("utf-8", "replace"))
+    except OSError:
         return {}
-    return config if isinstance(config, dict) else {}
-
-
-def _card(found: Revision) -> tuple[dict[str, Any], str]:
-    return split_card(found.files[CARD].content.read_text()) if CARD in found.files else ({}, "")
 
 
 def _preprocessing(config: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +129,7 @@ def _numbers(metadata: dict[str, Any]) -> list[Number]:
                     Number(metric.get("name") or metric["type"], float(metric["value"]), metric["type"] == "accuracy",
                            str(dataset["name"]), str(dataset.get("split") or ""))
                     for metric in result["metrics"]]
-    except (TypeError, ValueError, KeyError, AttributeError):
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
         return []  # somebody's own card, written otherwise
     return found
 
@@ -145,7 +142,7 @@ class Row:
         name: "arch.tag" or the folder's name; "arch" without weights.
         href: Its page, or None.
         dataset: What it was measured on according to its card, or whose classes it tells.
-        top1: The first accuracy of its card, 0 to 1.
+        top1: The first accuracy of its card that is of a test split, 0 to 1.
         parameters: Their number.
         gmacs: Billions of multiply-accumulates for one image of ``side`` pixels.
         side: Of the input, in pixels.
@@ -169,12 +166,13 @@ def _served_row(store: FolderStore, repo_id: str, known: dict[str, Variant]) -> 
     config = _config(found)
     arch, side, cfg = str(config.get("architecture", "")), _side(config), _preprocessing(config)
     # a net of somebody's own classes still has the tag of the net that it came from
-    same = cfg.get("tag") in DATASETS and as_list(cfg.get("label_names")) == [*DATASETS[cfg["tag"]].classes]
-    dataset, top1 = cfg["tag"] if same else None, None
-    for number in _numbers(_card(found)[0]):
-        if number.accuracy:
-            dataset, top1 = number.dataset, number.value / 100
-            break
+    tag = str(cfg.get("tag"))
+    same = tag in DATASETS and as_list(cfg.get("label_names")) == [*DATASETS[tag].classes]
+    dataset, top1 = tag if same else None, None
+    accuracies = [number for number in _numbers(card(found)[0]) if number.accuracy]
+    if accuracies:
+        first = min(accuracies, key=lambda number: number.split != "test")  # one of a test split, if there is one
+        dataset, top1 = first.dataset, first.value / 100 if first.split == "test" else None
     weights = found.file(WEIGHTS)
     tensors = _tensors(weights)
     variant = known.get(arch)
@@ -186,7 +184,10 @@ def _served_row(store: FolderStore, repo_id: str, known: dict[str, Variant]) -> 
 def rows(store: FolderStore) -> list[Row]:
     """What the start page lists: the models that are served, then every variant that has no weights here."""
     known, extras = {variant.name: variant for variant in variants()}, store.extras()
-    served = [_served_row(store, repo_id, known) for repo_id in store.repositories()]
+    served = []
+    for repo_id in store.repositories():
+        with suppress(NotFound):  # it went meanwhile
+            served.append(_served_row(store, repo_id, known))
     have = {arch for _, arch in served}
     others = [
         Row(variant.name, f"/{store.organisation}/{variant.name}" if f"{variant.name}/{CARD}" in extras else None,
@@ -214,7 +215,7 @@ def page_routes(store: FolderStore) -> list[BaseRoute]:
         if asked != store.organisation:
             raise NotFound("RepoNotFound", f"There is no organisation {asked} here, only {store.organisation}.")
         extras = store.extras()
-        text = extras[CARD].read_text() if CARD in extras else ""
+        _, text = read_card(extras.get(CARD))
         captions = {path: caption for caption, path in re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", text)}
         pictures = [(path, captions.get(path, path)) for path in extras if "/" not in path and path != CARD]
         return shown(request, "start.html", rows=rows(store), pictures=pictures, folder=store.root.name)
@@ -225,12 +226,12 @@ def page_routes(store: FolderStore) -> list[BaseRoute]:
         extras = store.extras()
         if repo_id not in store.repositories() and repo_id == f"{store.organisation}/{name}" \
                 and f"{name}/{CARD}" in extras:
-            metadata, text = split_card(extras[f"{name}/{CARD}"].read_text())
+            metadata, text = read_card(extras[f"{name}/{CARD}"])
             return shown(request, "repository.html", repo_id=repo_id, name=name, found=None, metadata=metadata,
                          card=render(text, f"/-/folder/{name}/"), numbers=_numbers(metadata), as_list=as_list)
         found = store.revision("models", repo_id)
         config, weights = _config(found), found.file(WEIGHTS)
-        metadata, text = _card(found)
+        metadata, text = card(found)
         return shown(
             request, "repository.html", repo_id=repo_id, name=name, found=found, metadata=metadata, as_list=as_list,
             card=render(text, f"/{repo_id}/resolve/main/") if text.strip() else None, numbers=_numbers(metadata),

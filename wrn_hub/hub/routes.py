@@ -3,6 +3,8 @@
 The real clients work unchanged when HF_ENDPOINT names a server with these routes: information on a repository, its
 files with their sizes and sums, and downloads, whole or in part.
 """
+import re
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs, quote
 
@@ -10,18 +12,20 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import Message, Receive, Scope, Send
 
-from .markdown import as_list, split_card
+from .markdown import as_list, read_card
 from .store import CARD, CONFIG, File, NotFound, Revision, Store
 
-__all__ = ["LARGE", "error", "not_found", "read_routes"]
+__all__ = ["LARGE", "card", "error", "not_found", "read_routes"]
 
 LARGE = (".safetensors", ".parquet", ".bin", ".arrow", ".png")  # what the Hub keeps as large files, known by sha256
+MOST_BYTES, MOST_FIELDS = 1 << 20, 10_000  # of a request
 
 
 def error(status: int, message: str, code: str | None = None, **headers: str) -> JSONResponse:
     """An error as the Hub words it: the clients read its headers."""
-    named = {"X-Error-Message": message, **({"X-Error-Code": code} if code else {})}
+    named = {"X-Error-Message": message.encode("unicode_escape").decode(), **({"X-Error-Code": code} if code else {})}
     return JSONResponse({"error": message}, status, {**named, **headers})
 
 
@@ -38,13 +42,19 @@ def _entry(path: str, file: File) -> dict[str, Any]:
     return entry
 
 
+def card(found: Revision) -> tuple[dict[str, Any], str]:
+    """The metadata of a repository's card and the Markdown after it."""
+    return read_card(found.files[CARD].content if CARD in found.files else None)
+
+
 def _information(found: Revision) -> dict[str, Any]:
-    card, _ = split_card(found.files[CARD].content.read_text()) if CARD in found.files else ({}, "")
+    metadata, _ = card(found)
     return {
         "_id": found.repo_id, "id": found.repo_id, "modelId": found.repo_id, "author": found.repo_id.partition("/")[0],
         "sha": found.commit, "private": False, "gated": False, "disabled": False, "downloads": 0, "likes": 0,
-        "tags": [*as_list(card.get("tags")), *(f"license:{name}" for name in as_list(card.get("license")))],
-        "pipeline_tag": card.get("pipeline_tag"), "library_name": card.get("library_name"), "cardData": card,
+        "tags": [*as_list(metadata.get("tags")), *(f"license:{name}" for name in as_list(metadata.get("license")))],
+        "pipeline_tag": metadata.get("pipeline_tag"), "library_name": metadata.get("library_name"),
+        "cardData": metadata,
         "siblings": [
             {"rfilename": path, "size": file.size, "blobId": file.blob_id,
              **({"lfs": {"sha256": file.sha256, "size": file.size, "pointerSize": 130}} if path.endswith(LARGE)
@@ -52,6 +62,29 @@ def _information(found: Revision) -> dict[str, Any]:
             for path, file in found.files.items()],
         "config": {} if CONFIG in found.files else None,
     }
+
+
+class _Changed(Exception):
+    pass
+
+
+class _Download(FileResponse):
+    """A file as it was hashed; the connection breaks where it is changed on the way, even to as many bytes."""
+
+    chunk_size = 1 << 20  # each read and each look at the file is a turn of another thread
+
+    def __init__(self, file: File, **options: Any) -> None:
+        super().__init__(file.content, **options)
+        self.file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_current(message: Message) -> None:
+            if not await run_in_threadpool(self.file.is_current):
+                raise _Changed
+            await send(message)
+
+        with suppress(_Changed):  # a server closes the connection after an answer that is cut off
+            await super().__call__(scope, receive, send_current)
 
 
 def read_routes(store: Store) -> list[BaseRoute]:
@@ -70,11 +103,14 @@ def read_routes(store: Store) -> list[BaseRoute]:
 
     def repositories(request: Request) -> Response:
         kind, asked = kind_of(request), request.query_params
-        found = [
-            _information(store.revision(kind, repo_id)) for repo_id in store.repositories(kind)
-            if asked.get("author", repo_id.partition("/")[0]) == repo_id.partition("/")[0]
-            and asked.get("search", "").lower() in repo_id.lower()]
-        return JSONResponse(found[: int(asked["limit"])] if asked.get("limit", "").isdigit() else found)
+        found = []
+        for repo_id in store.repositories(kind):
+            author = repo_id.partition("/")[0]
+            if asked.get("author", author) == author and asked.get("search", "").lower() in repo_id.lower():
+                with suppress(NotFound):  # it went meanwhile
+                    found.append(_information(store.revision(kind, repo_id)))
+        limit = asked.get("limit", "")
+        return JSONResponse(found[: int(limit)] if re.fullmatch("[0-9]{1,9}", limit) else found)
 
     def information(request: Request) -> Response:
         return JSONResponse(_information(at(request)))
@@ -100,8 +136,15 @@ def read_routes(store: Store) -> list[BaseRoute]:
         return JSONResponse(listed + entries)
 
     async def paths_info(request: Request) -> Response:
-        found = await run_in_threadpool(at, request)
-        paths = parse_qs((await request.body()).decode()).get("paths", [])
+        found, body = await run_in_threadpool(at, request), b""
+        async for part in request.stream():
+            body += part
+            if len(body) > MOST_BYTES:
+                return error(413, f"more than {MOST_BYTES:,} bytes are not read")
+        try:
+            paths = parse_qs(body.decode(), max_num_fields=MOST_FIELDS).get("paths", [])
+        except ValueError:
+            return error(400, f"this is no form in UTF-8 of {MOST_FIELDS:,} fields at most")
         return JSONResponse([_entry(path, found.files[path]) for path in paths if path in found.files])
 
     def refs(request: Request) -> Response:
@@ -127,8 +170,8 @@ def read_routes(store: Store) -> list[BaseRoute]:
                    "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
         if path.endswith(LARGE):
             headers |= {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(file.size)}
-        return FileResponse(file.content, headers=headers, filename=path.rsplit("/", 1)[-1],
-                            content_disposition_type="inline")
+        return _Download(
+            file, headers=headers, filename=path.rsplit("/", 1)[-1], content_disposition_type="inline")
 
     routes: list[BaseRoute] = []
     for kind, prefix in (("models", ""), ("datasets", "/datasets")):

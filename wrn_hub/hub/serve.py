@@ -45,7 +45,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):  # the latter of a..b, whose middle is empty
         raise UserError(f"--host {host}: no address of this machine; 127.0.0.1 is for it alone, 0.0.0.0 for its "
                         "whole network") from None
     except OSError as problem:

@@ -1,9 +1,11 @@
 """What a hub serves: repositories, each a set of named files under a commit; here, those of a folder of models."""
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from glob import glob
 from pathlib import Path
 from typing import Protocol
 
@@ -33,12 +35,14 @@ class File:
     Attributes:
         content: Where its bytes lie.
         size: In bytes.
+        modified: When it was, in nanoseconds.
         sha256: Of its bytes, in hexadecimal digits.
         blob_id: Its name in git: sha1 of the bytes after a short header.
     """
 
     content: Path
     size: int
+    modified: int
     sha256: str
     blob_id: str
 
@@ -48,15 +52,23 @@ class File:
         facts = path.stat()
         return _read(path, facts.st_size, facts.st_mtime_ns)
 
+    def is_current(self) -> bool:
+        """Whether the file is still as it was read."""
+        try:
+            facts = self.content.stat()
+        except OSError:
+            return False
+        return (facts.st_size, facts.st_mtime_ns) == (self.size, self.modified)
+
 
 @lru_cache(maxsize=4096)
-def _read(path: Path, size: int, _modified: int) -> File:
+def _read(path: Path, size: int, modified: int) -> File:
     sha256, blob_id = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size)
     with path.open("rb") as content:
         while chunk := content.read(1 << 20):
             sha256.update(chunk)
             blob_id.update(chunk)
-    return File(path, size, sha256.hexdigest(), blob_id.hexdigest())
+    return File(path, size, modified, sha256.hexdigest(), blob_id.hexdigest())
 
 
 @dataclass(frozen=True)
@@ -106,13 +118,14 @@ class FolderStore:
         organisation: First half of the repositories' ids.
 
     Raises:
-        UserError: there is no such folder, or the organisation is no name that the Hub would take.
+        UserError: there is no such folder to read, or the organisation is no name that the Hub would take.
     """
 
     def __init__(self, root: str | Path, organisation: str = ORGANISATION) -> None:
         self.root, self.organisation = Path(root).resolve(), organisation
-        if not self.root.is_dir():
-            raise UserError(f"{root} is not a folder: name one with a subfolder per model, such as model_cards")
+        if not (os.access(self.root, os.R_OK | os.X_OK) and self.root.is_dir()):
+            raise UserError(
+                f"{root} is not a folder that can be read: name one with a subfolder per model, such as model_cards")
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", organisation) or organisation in ("api", "datasets"):
             raise UserError(
                 f"organisation {organisation!r}: allowed are letters, digits, '-', '_' and '.', not api or datasets")
@@ -123,7 +136,8 @@ class FolderStore:
         for folder in self.root.iterdir():
             repo_id = f"{self.organisation}/{folder.name}"
             for place in (folder, folder / "model"):
-                if _can_be_asked_for(repo_id) and (place / CONFIG).is_file() and (place / WEIGHTS).is_file():
+                whole = all(_may_be_served(place / name, place) for name in (CONFIG, WEIGHTS))
+                if whole and _can_be_asked_for(repo_id):
                     found.setdefault(repo_id, place)
         return found
 
@@ -136,7 +150,7 @@ class FolderStore:
             raise NotFound("RepoNotFound", f"there is no repository {repo_id} here")
         try:
             files = repository_files(folder)
-        except FileNotFoundError:
+        except OSError:
             raise NotFound("RepoNotFound", f"{repo_id} is being replaced; ask again") from None
         listing = "".join(f"{path} {file.sha256}\n" for path, file in files.items())
         commit = hashlib.sha1(listing.encode()).hexdigest()
@@ -148,10 +162,10 @@ class FolderStore:
         """Cards and pictures that belong to no repository, by path: of folders without weights, and beside them all."""
         models = {repo_id.partition("/")[2] for repo_id in self._models()}
         return {
-            path.relative_to(self.root).as_posix(): path
-            for pattern in ("*", "*/*") for path in sorted(self.root.glob(pattern))
-            if path.suffix in (".md", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".svg")
-            and path.relative_to(self.root).parts[0] not in models and _may_be_served(path, self.root)}
+            path: self.root / path
+            for pattern in ("*", "*/*") for path in sorted(glob(pattern, root_dir=self.root))
+            if path.endswith((".md", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".svg"))
+            and path.partition("/")[0] not in models and _may_be_served(self.root / path, self.root)}
 
 
 def _can_be_asked_for(repo_id: str) -> bool:
@@ -164,9 +178,12 @@ def _can_be_asked_for(repo_id: str) -> bool:
 
 
 def _may_be_served(path: Path, root: Path) -> bool:
-    """Whether this is a file below root, not hidden, and no link to somewhere else."""
-    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    return not hidden and path.is_file() and path.resolve().is_relative_to(root)
+    """Whether this is a file below root that can be read, not hidden, named in UTF-8, and no link to somewhere else."""
+    within = path.relative_to(root)
+    hidden = any(part.startswith(".") for part in within.parts)
+    named = str(within).encode(errors="ignore").decode() == str(within)
+    readable = os.path.isfile(path) and os.access(path, os.R_OK)  # Path.is_file raises an error in a closed folder
+    return named and not hidden and readable and path.resolve().is_relative_to(root.resolve())
 
 
 def repository_files(folder: Path) -> dict[str, File]:
