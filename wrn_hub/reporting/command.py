@@ -16,7 +16,7 @@ _NAMED = ("model", "dataset", "data_dir", "output", "resume")
 def _resolved(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings as the model and the dataset decide them where nobody does."""
     facts = DATASETS.get(settings["dataset"])
-    found = {"flip": "alternating" if facts is None or facts.flip else "none"}
+    found: dict[str, Any] = {"flip": "alternating" if facts is None or facts.flip else "none"}
     if facts:
         found |= {"mean": facts.mean, "std": facts.std}
     if timm.is_model(settings["model"]):
