@@ -111,6 +111,11 @@ def test_a_timm_model_that_has_to_know_the_size_of_its_images_is_told(options):
     assert timm.create_model(f"local-dir:{result.folder / 'model'}", pretrained=True)(torch.zeros(1, 3, 48, 48)).shape
 
 
+def test_a_batch_too_small_for_batch_norm_is_refused(options):
+    with pytest.raises(UserError, match="batch_size = 1: too few values a channel for BatchNorm"):
+        train(replace(options, model="resnet10t", image_size=32, batch_size=1))
+
+
 @pytest.mark.parametrize("name, says", [
     ("fusedsgd", "optimizer = 'fusedsgd': "), ("adahessian", "needs second derivatives")])
 def test_an_optimizer_that_can_not_be_had_is_refused(options, name, says):

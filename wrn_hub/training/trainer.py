@@ -178,6 +178,12 @@ def train(
             raise UserError(
                 f"out of memory ({str(error).splitlines()[0]}): the images, the model and a batch have to fit at the "
                 "same time; try a smaller --image-size, --batch-size or --model") from error
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                f"batch_size = {options.batch_size}: too few values a channel for BatchNorm, whose features are of one "
+                "pixel; use a larger batch or larger images") from error
 
 
 def _train(
