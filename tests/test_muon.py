@@ -45,6 +45,22 @@ def test_a_step_moves_filters_by_a_tenth_of_the_learning_rate_whatever_their_siz
     assert layer.weight.norm() <= before.norm() * 1.0001
 
 
+def test_a_closure_computes_the_gradients_first():
+    torch.manual_seed(0)
+    layer, images = nn.Conv2d(8, 16, 3, bias=False), torch.randn(4, 8, 5, 5)
+    before = layer.weight.detach().clone()
+    optimizer = MuonSGD(layer.parameters())
+
+    def closure():
+        optimizer.zero_grad()
+        loss = layer(images).square().sum()
+        loss.backward()
+        return loss
+
+    first, second = optimizer.step(closure), optimizer.step(closure)
+    assert second < first and 0.02 < (layer.weight - before).norm() / before.norm() < 0.06
+
+
 def test_filters_that_start_at_0_leave_it():
     layer = nn.Conv2d(8, 16, 3, bias=False)
     nn.init.zeros_(layer.weight)

@@ -74,13 +74,17 @@ class MuonSGD(torch.optim.SGD):
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """One update; the gradients of the filters are overwritten by the direction that they took."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         filters = []
         for group in self.param_groups:
             if "filter_momentum" in group:
                 mine = [parameter for parameter in group["params"] if parameter.grad is not None]
                 self._direct(mine, group["filter_momentum"])
                 filters += mine
-        loss = super().step(closure)
+        super().step()
         for weight in filters:
             size = self.state[weight]["size"]
             weight.mul_(size / weight.norm().clamp(min=size))
