@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from wrn_hub.data import load_dataset
 from wrn_hub.errors import UserError
 from wrn_hub.training import checkpoint
+from wrn_hub.training.finetune import versus_scratch
 from wrn_hub.training.options import TrainOptions
 from wrn_hub.training.trainer import TrainResult, train
 
@@ -159,6 +160,21 @@ def test_several_processes_are_not_resumed_by_another_number_within_an_epoch(opt
     checkpoint.save(folder, 0, {**state, "processes": state["processes"] * 2}, state["step"] + 1)
     with pytest.raises(UserError, match="saved within an epoch by 2 processes"):
         train(replace(stopped, resume=True))
+
+
+def test_stopped_in_the_training_from_scratch_the_command_goes_on_with_both(options):
+    options = replace(options, epochs=2, checkpoint_minutes=60.0)
+    process = start(options, first=(
+        "import wrn_hub.training.trainer as trainer; from wrn_hub.training.finetune import versus_scratch\n"
+        "trainer.train = versus_scratch"))
+    while not Path(f"{options.output}-scratch", "args.json").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+    assert f"--output {options.output} --resume" in said, said
+    _, scratch = versus_scratch(replace(options, resume=True))
+    assert scratch.folder == Path(f"{options.output}-scratch") and (scratch.folder / "model").is_dir()
 
 
 def test_a_run_is_not_resumed_with_other_settings(options):

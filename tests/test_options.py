@@ -214,6 +214,14 @@ def test_out_of_memory_says_which_batch_fits(options):
         train(replace(options, batch_size=18, accumulate=1, mixup=0.2, output=options.output + "3"))
 
 
+def test_out_of_memory_elsewhere_than_in_a_step_is_one_line_too(options):
+    def full():
+        raise MemoryError  # as Python does, without a word
+
+    with pytest.raises(UserError, match=r"out of memory \(MemoryError\): the images, the model and a batch"):
+        train(replace(options, epochs=1), after_step=full)
+
+
 # trackers
 
 def test_tensorboard_goes_on_in_the_same_log(options):

@@ -1,6 +1,6 @@
 """Errors that a user can mend: the scripts print their one line and exit with code 2."""
 
-__all__ = ["Stopped", "UserError", "nearest"]
+__all__ = ["Stopped", "UserError", "first_line", "nearest"]
 
 
 class UserError(ValueError):
@@ -9,6 +9,11 @@ class UserError(ValueError):
 
 class Stopped(Exception):
     """A run ended at somebody's wish, with its state saved; the message says how to go on."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says first; its name where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def nearest(name: str, known) -> str:

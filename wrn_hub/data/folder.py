@@ -53,11 +53,10 @@ def _read(paths: list[Path]) -> Iterator[tuple[str, bytes]]:
 def read_folder(folder: Path, split: str) -> EncodedSplit:
     """Read a split of FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, or of FOLDER/CLASS/*.
 
-    Whether the splits' names are in capitals doesn't matter, and
-    ``validation``, ``valid`` or ``val`` stand in for ``test`` where that is missing. The classes are the folders in
-    ``train``, sorted. Without splits a fifth of every class is for testing, chosen by the hash of the files' names,
-    so always the same one; the log says so. Class folders may have folders of their own; hidden files and files
-    with other suffixes than those of images are passed over.
+    ``validation``, ``valid`` or ``val`` stand in for ``test`` where that is missing; capitals don't matter. The classes
+    are the folders in ``train``, sorted. Without splits a fifth of every class is for testing, chosen by the hash of
+    the files' names, so always the same one; the log says so. Class folders may have folders of their own; hidden files
+    and files with other suffixes than those of images are passed over.
 
     Args:
         folder: FOLDER.

@@ -10,7 +10,7 @@ from timm.models import get_arch_pretrained_cfgs
 from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 from torch import nn
 
-from ..errors import UserError, nearest
+from ..errors import UserError, first_line, nearest
 from ..weights import download, published_id
 
 __all__ = ["ModelSource", "class_names", "compiled"]
@@ -39,7 +39,7 @@ class ModelSource:
             try:
                 cfg, _, _ = load_model_config_from_hf(text.removeprefix("hf-hub:"))
             except (OSError, ValueError, KeyError, TypeError) as error:
-                raise UserError(f"model {text}: {_first_line(error)}") from error
+                raise UserError(f"model {text}: {first_line(error)}") from error
             return cls(text, cfg)
         path = Path(text.removeprefix("local-dir:"))
         if text.startswith("local-dir:") or (path.is_dir() and not timm.is_model(text)):
@@ -84,11 +84,11 @@ class ModelSource:
         except UserError:
             raise
         except (TypeError, RuntimeError, OSError, ValueError) as error:
-            raise UserError(f"model {self.name}: {_first_line(error)}") from error
+            raise UserError(f"model {self.name}: {first_line(error)}") from error
 
     @property
     def weights_file(self) -> Path | None:
-        """The file that the weights come from; None for those of the Hub that wrn_hub doesn't vouch for."""
+        """The file that the weights come from, where that is known; of a Hub id it isn't."""
         if self.name.startswith("local-dir:"):
             return Path(self.name.removeprefix("local-dir:")) / "model.safetensors"
         if self.name.startswith("hf-hub:"):
@@ -106,10 +106,6 @@ def compiled(model: nn.Module, mode: str) -> nn.Module:
     # counted over all nets of a class in the process; beyond it they would silently run uncompiled
     torch._dynamo.config.recompile_limit = 64
     return torch.compile(model, mode=mode, dynamic=False)  # a size at a time: kernels for any size are slower
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def class_names(model: nn.Module) -> list[str]:

@@ -19,8 +19,9 @@ def _resolved(settings: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"flip": "alternating" if facts is None or facts.flip else "none"}
     if facts:
         found |= {"mean": facts.mean, "std": facts.std}
-    if timm.is_model(settings["model"]):
-        found["image_size"] = timm.get_pretrained_cfg(settings["model"]).input_size[-1]
+    cfg = timm.get_pretrained_cfg(settings["model"]) if timm.is_model(settings["model"]) else None
+    if cfg:
+        found["image_size"] = cfg.input_size[-1]
     return found
 
 

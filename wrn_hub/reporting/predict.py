@@ -17,7 +17,7 @@ from ..data.folder import SUFFIXES, image_files
 from ..errors import UserError
 from ..models.build import ModelSource, class_names
 
-__all__ = ["Prediction", "find_images", "predict", "write_predictions"]
+__all__ = ["Prediction", "check_output", "find_images", "predict", "write_predictions"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,19 @@ def predict(
     return predictions
 
 
+def check_output(output: str | None) -> None:
+    """Notice before the work is done that its result has nowhere to go.
+
+    Raises:
+        UserError: it is a folder, or lies in none.
+    """
+    path = Path(output or "screen")
+    if path.is_dir():
+        raise UserError(f"output {path} is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise UserError(f"output {path}: there is no folder {path.parent}; make it first")
+
+
 def write_predictions(predictions: Sequence[Prediction], form: str = "table", output: str | None = None) -> None:
     """Print predictions, or write them to a file, whole or not at all.
 
@@ -109,8 +122,6 @@ def write_predictions(predictions: Sequence[Prediction], form: str = "table", ou
         sys.stdout.write(text.getvalue())
         return
     path = Path(output)
-    if path.is_dir() or not path.parent.is_dir():
-        raise UserError(f"output {path}: " + ("a folder; name a file in it" if path.is_dir() else "no such folder"))
     beside = path.with_name(f".{path.name}")
     beside.write_text(text.getvalue())
     beside.replace(path)

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from ..data import ImageDataset, load_dataset
 from ..data.loader import TrainLoader
 from ..environment import accelerator_for, cpu_features, hardware, process_state, use_cores, versions
-from ..errors import Stopped, UserError, nearest
+from ..errors import Stopped, UserError, first_line, nearest
 from ..facts import DATASETS
 from ..inference import dataset_logits
 from ..models.build import ModelSource, compiled
@@ -124,7 +124,7 @@ def _optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer
             model, options.optimizer, lr=options.lr, weight_decay=options.weight_decay, momentum=options.momentum,
             filter_bias_and_bn=not options.decay_norm, layer_decay=options.layer_decay)
     except (AssertionError, ImportError, NameError, TypeError, ValueError) as error:  # a package or a GPU is missing
-        raise UserError(f"optimizer = {options.optimizer!r}: {str(error) or type(error).__name__}") from error
+        raise UserError(f"optimizer = {options.optimizer!r}: {first_line(error)}") from error
     if getattr(optimizer, "is_second_order", False):
         raise UserError(f"optimizer = {options.optimizer!r}: needs second derivatives, which aren't computed here")
     return optimizer
@@ -176,7 +176,7 @@ def train(
             return _train(options, recipe, interrupt, data, after_step)
         except (torch.OutOfMemoryError, MemoryError) as error:  # elsewhere than in a step
             raise UserError(
-                f"out of memory ({str(error).splitlines()[0]}): the images, the model and a batch have to fit at the "
+                f"out of memory ({first_line(error)}): the images, the model and a batch have to fit at the "
                 "same time; try a smaller --image-size, --batch-size or --model") from error
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
