@@ -11,7 +11,7 @@ import torch
 from ..data import ImageDataset
 from ..models.wide_resnet import wide_resnet
 from ..training.options import TrainOptions
-from ..training.trainer import train
+from ..training.trainer import train, uses_winograd
 from .measure import Rival, Steps, paired_ratio, peak_memory, race, steps_for, training_flops, two_steps
 from .options import BenchmarkOptions
 from .train import bare_steps, random_images
@@ -61,7 +61,10 @@ def measure_growth(options: BenchmarkOptions, device: torch.device) -> dict[str,
     size = options.image_size
 
     def steps(depth: int, width: int, batch_size: int) -> Steps:
-        return bare_steps(wide_resnet(depth, width), batch_size, size, device, options.precision, True)
+        return bare_steps(
+            wide_resnet(depth, width), batch_size, size, device, options.precision, True, "none", by_winograd)
+
+    by_winograd = uses_winograd(TrainOptions(), options.precision, device)
 
     @cache
     def operations(depth: int, width: int) -> int:

@@ -10,6 +10,9 @@ from torch import nn
 
 from ..models.build import ModelSource, compiled
 from ..models.fold import fold_batch_norm
+from ..models.winograd import winograd
+from ..training.options import TrainOptions
+from ..training.trainer import uses_winograd
 from .measure import Rival, Steps, peak_memory, race, row, steps_for, two_steps
 from .options import BenchmarkOptions
 
@@ -29,13 +32,14 @@ def pytorchcv_net(name: str, size: int) -> nn.Module | None:
 
 def forward_steps(
     model: nn.Module, batch_size: int, size: int, device: torch.device, precision: str = "fp32",
-    channels_last: bool = False, folded: bool = False, compile: str = "none"
+    channels_last: bool = False, folded: bool = False, compile: str = "none",
+    by_winograd: bool = False
 ) -> Steps:
     """Logits of one batch that lies on the device; in bf16 the weights are bf16 too."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     model = (fold_batch_norm(model) if folded else copy.deepcopy(model).eval()).to(device, dtype, memory_format=layout)
-    forward = compiled(model, compile)
+    forward = compiled(winograd(model) if by_winograd else model, compile)
     images = torch.randn(batch_size, 3, size, size, device=device, dtype=dtype).to(memory_format=layout)
     while True:
         with torch.inference_mode():
@@ -60,6 +64,8 @@ def measure_inference(options: BenchmarkOptions, source: ModelSource, device: to
                 name = ", ".join([
                     precision, "channels_last" if channels_last else "NCHW", *(["folded"] if folded else [])])
                 ways[name] = (ours, dict(precision=precision, channels_last=channels_last, folded=folded))
+    if fast == "fp32" and uses_winograd(TrainOptions(), fast, device):
+        ways["fp32, channels_last, folded, Winograd"] = (ours, dict(channels_last=True, folded=True, by_winograd=True))
     if device.type == "cuda" or options.compile != "none":
         mode = "reduce-overhead" if options.compile == "none" else options.compile
         ways[f"{fast}, channels_last, folded, compiled ({mode})"] = (

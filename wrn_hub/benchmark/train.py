@@ -21,8 +21,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..data import ImageDataset
 from ..models.build import ModelSource, compiled
+from ..models.winograd import winograd
 from ..training.options import TrainOptions
-from ..training.trainer import train
+from ..training.trainer import train, uses_winograd
 from .measure import (
     Rival,
     Steps,
@@ -82,10 +83,12 @@ def _autocast(device: torch.device, precision: str) -> torch.autocast:
 
 def bare_steps(
     model: nn.Module, batch_size: int, size: int, device: torch.device, precision: str, channels_last: bool,
-    compile: str = "none"
+    compile: str = "none", by_winograd: bool = False
 ) -> Steps:
     """Forward, backward and update on one batch that lies on the device: no data, no bookkeeping."""
     model = model.to(device, memory_format=_layout(channels_last)).train()
+    if by_winograd:
+        winograd(model)
     settings = TrainOptions()
     optimizer = create_optimizer_v2(
         model, settings.optimizer, lr=1e-3, weight_decay=settings.weight_decay, momentum=settings.momentum)
@@ -216,11 +219,15 @@ def measure_training(options: BenchmarkOptions, source: ModelSource, device: tor
     def bare(name: str, *how: Any) -> tuple[str, int, Callable]:
         return name, 0, lambda _: bare_steps(build(), batch, size, device, *how)
 
-    same = f"bare step, {fast}, channels_last"
-    rivals = [bare(same, fast, True)]
+    direct = same = f"bare step, {fast}, channels_last"
+    rivals = [bare(direct, fast, True)]
+    by_winograd = uses_winograd(settings, fast, device)
+    if by_winograd:
+        same = f"{direct}, Winograd"
+        rivals.append(bare(same, fast, True, "none", True))
     modes = sorted({options.compile, "default", "reduce-overhead"} - {"none"})
     if device.type == "cuda" or options.compile != "none":
-        rivals += [bare(f"{same}, compiled ({mode})", fast, True, mode) for mode in modes]
+        rivals += [bare(f"{direct}, compiled ({mode})", fast, True, mode) for mode in modes]
     if fast != "fp32":
         rivals.append(bare("bare step, fp32, channels_last", "fp32", True))
     rivals += [
@@ -231,7 +238,7 @@ def measure_training(options: BenchmarkOptions, source: ModelSource, device: tor
         (f"timm's loop, {fast}, channels_last", queued, lambda data: _timm_steps(
             build(), data, batch, device, options.workers, fast, True))]
 
-    probe = Rival("probe", bare_steps(build(), batch, size, device, fast, True))
+    probe = Rival("probe", bare_steps(build(), batch, size, device, fast, True, "none", by_winograd))
     steps = dict.fromkeys(["trainer", *(name for name, _, _ in rivals)], steps_for(probe, options.seconds, device))
     data = random_images((1 + steps["trainer"]) * (options.rounds + 1) * batch, size)
     runners = [Rival(name, make(data), waiting) for name, waiting, make in rivals]
@@ -251,7 +258,7 @@ def measure_training(options: BenchmarkOptions, source: ModelSource, device: tor
     rows = [row(name, taken, batch, seconds["plain PyTorch loop"], memory[name]) for name, taken in seconds.items()]
     for entry in rows:
         entry["share_of_matmul"] = entry["images_per_second"] * flops / peak
-    twin = same if options.compile == "none" else f"{same}, compiled ({options.compile})"
+    twin = same if options.compile == "none" else f"{direct}, compiled ({options.compile})"
     return {
         "batch_size": batch, "image_size": size, "steps_per_turn": steps["trainer"], "flops_per_image": flops,
         "matmul": product.name, "matmul_flops_per_second": peak, "trainer_like": twin,

@@ -30,6 +30,7 @@ from ..facts import DATASETS
 from ..inference import dataset_logits
 from ..models.build import ModelSource, compiled
 from ..models.export import save_model
+from ..models.winograd import prepare, winograd
 from . import checkpoint, muon  # noqa: F401  # muonsgd is among timm's optimizers from then on
 from .distill import Teacher
 from .interrupt import STOP, Interrupt
@@ -38,7 +39,7 @@ from .options import TrainOptions, check_resumed
 from .trackers import make_trackers
 from .update import Update
 
-__all__ = ["TrainResult", "schedule", "train"]
+__all__ = ["TrainResult", "schedule", "train", "uses_winograd"]
 
 _log = logging.getLogger(__name__)
 
@@ -130,6 +131,29 @@ def _optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer
     return optimizer
 
 
+def uses_winograd(options: TrainOptions, precision: str, device: torch.device) -> bool:
+    """Whether convolutions are to be computed by Winograd's algorithm.
+
+    Raises:
+        UserError: the options insist on it, but it has no place here, or there is no compiler for it.
+    """
+    of_use = device.type == "cpu" and precision == "fp32" and options.channels_last and options.compile == "none"
+    if options.winograd == "off" or (options.winograd == "auto" and not of_use):
+        return False
+    if not of_use:
+        raise UserError(
+            f"winograd = 'on': works on a CPU in fp32 and channels_last without --compile, not on {device.type} in "
+            f"{precision} with channels_last {options.channels_last} and compile {options.compile!r}; leave it at auto")
+    try:
+        prepare()
+    except UserError as error:
+        if options.winograd == "on":
+            raise
+        _log.info("%s; training goes on without, at about half the speed", error)
+        return False
+    return True
+
+
 def schedule(optimizer: torch.optim.Optimizer, options: TrainOptions, updates: int) -> Scheduler:
     """timm's scheduler for the options; ``step_update(n)`` sets the learning rate of update n, counted from 0.
 
@@ -217,6 +241,7 @@ def _train(
     training, test = data or _data(options, size)
     classes = len(training.classes)
     model = _build(source, options, training, size)
+    by_winograd = uses_winograd(options, precision, device)
     cfg = model.pretrained_cfg
     flip = options.flip
     if flip == "auto":
@@ -224,7 +249,8 @@ def _train(
     settings = json.loads(json.dumps({
         "recipe": recipe, **asdict(options), "flip": flip, "image_size": size, "mean": cfg["mean"], "std": cfg["std"],
         "images": len(training), "classes": classes,
-        "precision": precision, "processes": processes, "hardware": hardware(device), "versions": versions()}))
+        "precision": precision, "winograd": "on" if by_winograd else "off", "processes": processes,
+        "hardware": hardware(device), "versions": versions()}))
     if state:
         check_resumed(json.loads((folder / "args.json").read_text()), settings)
     loader = TrainLoader(
@@ -240,8 +266,12 @@ def _train(
     if options.channels_last:
         model = model.to(memory_format=torch.channels_last)
     bare = model.to(device)
+    if by_winograd:
+        winograd(bare)
     ema = ModelEmaV3(bare, decay=options.ema_decay) if options.ema_decay else None
     teacher = Teacher(options.teacher, bare, training.classes, device) if options.teacher else None
+    if teacher and by_winograd:
+        winograd(teacher.model)
     history: list[dict[str, Any]] = []
     first_step, losses, correct, seconds = 0, torch.zeros(len(loader)), torch.zeros((), dtype=torch.long), 0.0
     if state:

@@ -1,0 +1,164 @@
+"""3x3 convolutions by Winograd's algorithm: the same numbers as torch's own, in fp32 on a CPU."""
+import copy
+import json
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import wrn_hub
+from wrn_hub.errors import UserError
+from wrn_hub.models import winograd as module
+from wrn_hub.models.winograd import WinogradConv2d, winograd
+from wrn_hub.training.trainer import train
+
+
+def pair(channels: int, filters: int) -> tuple[nn.Conv2d, nn.Conv2d]:
+    """torch's convolution, and the same by Winograd's algorithm."""
+    torch.manual_seed(0)
+    ours, theirs = winograd(nn.Conv2d(channels, filters, 3, padding=1)), nn.Conv2d(channels, filters, 3, padding=1)
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+def near(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
+    return bool((ours - theirs).abs().max() < 1e-4 * theirs.abs().max())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("batch, channels, filters, height, width", [
+    (1, 16, 16, 3, 3), (2, 16, 32, 4, 4), (3, 32, 16, 5, 7), (1, 48, 80, 6, 9), (40, 16, 16, 8, 8), (2, 16, 16, 3, 33)])
+def test_outputs_and_gradients_are_those_of_torch(batch, channels, filters, height, width, layout):
+    ours, theirs = (layer.to(memory_format=layout) for layer in pair(channels, filters))
+    images = torch.randn(batch, channels, height, width).to(memory_format=layout)
+    gradient = torch.randn(batch, filters, height, width)
+    got = []
+    for layer in (ours, theirs):
+        leaf = images.clone().requires_grad_()
+        output = layer(leaf)
+        output.backward(gradient)
+        got.append((output, leaf.grad, layer.weight.grad, layer.bias.grad))
+    assert all(near(a, b) for a, b in zip(*got, strict=True))
+
+
+def test_every_pixel_of_the_border_counts():
+    """An image of one pixel that isn't 0 shows the filter, wherever it lies."""
+    ours, theirs = pair(16, 16)
+    images = torch.zeros(36, 16, 6, 6)
+    images.view(36, 16, 36)[torch.arange(36), 3, torch.arange(36)] = 1
+    torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_any_number_of_threads(threads, request):
+    before = torch.get_num_threads()
+    request.addfinalizer(lambda: torch.set_num_threads(before))
+    torch.set_num_threads(threads)
+    ours, theirs = pair(16, 32)
+    images = torch.randn(3, 16, 5, 5)
+    outputs = [layer(images) for layer in (ours, theirs)]
+    for output in outputs:
+        output.square().sum().backward()
+    assert near(*outputs) and near(ours.weight.grad, theirs.weight.grad)
+
+
+def test_the_same_bits_twice():
+    ours, _ = pair(32, 32)
+    images = torch.randn(50, 32, 8, 8)
+    gradients = []
+    for _ in range(2):
+        ours.zero_grad()
+        ours(images).square().sum().backward()
+        gradients.append(ours.weight.grad.clone())
+    assert torch.equal(*gradients)
+
+
+def test_frozen_filters_and_images_without_gradient():
+    ours, theirs = pair(16, 16)
+    images = torch.randn(2, 16, 4, 4)
+    ours(images).sum().backward()  # the filters alone
+    theirs(images).sum().backward()
+    assert images.grad is None and near(ours.weight.grad, theirs.weight.grad)
+    ours.requires_grad_(False)
+    leaf = images.clone().requires_grad_()
+    ours(leaf).sum().backward()
+    assert near(leaf.grad, F.conv_transpose2d(torch.ones(2, 16, 4, 4), ours.weight, padding=1))
+
+
+def test_of_a_wide_resnet_all_3x3_convolutions_of_stride_1_but_the_first():
+    model = winograd(timm.create_model("wrn_16_2"))
+    taken = [name for name, layer in model.named_modules() if type(layer) is WinogradConv2d]
+    left = [name for name, layer in model.named_modules() if type(layer) is nn.Conv2d and layer.kernel_size == (3, 3)]
+    assert len(taken) == 10 and left == ["stem.conv", "stages.1.0.residual.conv1", "stages.2.0.residual.conv1"]
+
+
+def test_a_net_and_its_copies_compute_the_same_as_before():
+    torch.manual_seed(0)
+    model = timm.create_model("wrn_10_2").eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        before = model(images)
+        fast = winograd(copy.deepcopy(model))
+        assert fast.state_dict().keys() == model.state_dict().keys()
+        for net in (fast, copy.deepcopy(fast), wrn_hub.fold_batch_norm(fast)):
+            assert near(net(images), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_another_dtype_goes_on_as_ever(dtype):
+    ours, theirs = (layer.to(dtype) for layer in pair(16, 16))
+    images = torch.randn(2, 16, 8, 8, dtype=dtype)
+    assert torch.equal(ours(images), theirs(images))
+
+
+def test_autocast_computes_in_bf16():
+    ours, _ = pair(16, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ours(torch.randn(2, 16, 8, 8)).dtype == torch.bfloat16
+
+
+def test_wrong_images_are_refused_as_torch_refuses_them():
+    ours, _ = pair(16, 16)
+    with pytest.raises(RuntimeError, match="to have 16 channels, but got 8 channels"):
+        ours(torch.randn(2, 8, 8, 8))
+    assert ours(torch.randn(16, 8, 8)).shape == (16, 8, 8)  # one image, without a batch
+    assert ours(torch.randn(0, 16, 8, 8)).shape == (0, 16, 8, 8)
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+    """Tells winograd, which has compiled nothing yet, what the compiler is."""
+    module._kernels.cache_clear()
+    yield lambda command: monkeypatch.setenv("CXX", command)
+    module._kernels.cache_clear()
+
+
+@pytest.mark.parametrize("command, says", [
+    ("no-such-compiler", r"no C\+\+ compiler \(no-such-compiler\): install one .* or name it in the variable CXX"),
+    ("false", "false can't compile its kernels"), ("true", "made nothing that can be loaded")])
+def test_without_a_compiler_training_goes_on_by_the_direct_algorithm(command, says, compiler, options):
+    compiler(command)
+    with pytest.raises(UserError, match=says):
+        winograd(nn.Identity())
+    with pytest.raises(UserError, match=says):
+        train(replace(options, epochs=1, winograd="on"))
+    result = train(replace(options, epochs=1))
+    assert json.loads((result.folder / "args.json").read_text())["winograd"] == "off"
+
+
+def test_training_uses_it_and_a_run_goes_on_with_what_it_began_with(options):
+    result = train(replace(options, epochs=1))
+    assert json.loads((result.folder / "args.json").read_text())["winograd"] == "on"
+    with pytest.raises(UserError, match=r"winograd = off \(was on\)"):
+        train(replace(options, epochs=1, winograd="off", resume=True))
+
+
+@pytest.mark.parametrize("other, says", [
+    ({"precision": "bf16"}, "in bf16"), ({"channels_last": False}, "channels_last False"),
+    ({"compile": "default"}, "compile 'default'")])
+def test_on_is_refused_where_it_can_do_nothing(other, says, options):
+    with pytest.raises(UserError, match=f"winograd = 'on': works on a CPU in fp32 and channels_last .*{says}"):
+        train(replace(options, winograd="on", **other))
