@@ -296,7 +296,7 @@ def test_browsing_it(endpoint, browser, width):
     assert tab.url == f"{endpoint}/wrn-hub/{NAME}"
     assert len(loaded()) == len(list((ROOT / "model_cards" / NAME).glob("*.png"))) + 1 and all(loaded())
     tab.locator("article .code button").first.click()
-    assert tab.locator("article .code button").first.inner_text() == "Copied"
+    tab.locator("article .code button", has_text="Copied").wait_for()  # the clipboard answers when it has it
     for address in (f"/wrn-hub/{NAME}", f"/wrn-hub/{NAME}/tree/main", "/wrn-hub/pets", "/wrn-hub/wrn_50_2", "/"):
         tab.goto(endpoint + address, wait_until="networkidle")
         assert tab.evaluate("document.documentElement.scrollWidth") == width, f"{address} is wider than the window"
