@@ -51,8 +51,9 @@ def register() -> None:
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
     """``stage(model, "wrn_16_2.cifar10")`` puts weights into a folder of WRN_HUB_WEIGHTS and into the manifest,
-    which are both empty before, and returns their file."""
+    which are both empty before, and returns their file; the weights that come with the package are out of sight."""
     monkeypatch.setenv("WRN_HUB_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(weights, "_PACKAGE", tmp_path / "installed" / "wrn_hub")
     monkeypatch.setattr(weights, "MANIFEST", {})
     register()
 
