@@ -11,6 +11,7 @@ from .models.build import class_names as class_names
 from .models.fold import fold_batch_norm as fold_batch_norm
 from .models.wide_resnet import WideResNet as WideResNet
 from .models.wide_resnet import wide_resnet as wide_resnet
+from .models.winograd import winograd as winograd
 
 __version__ = "0.1.0"
 
