@@ -14,6 +14,7 @@ from wrn_hub.benchmark.options import BenchmarkOptions
 from wrn_hub.benchmark.report import Benchmark, markdown, readme_section
 from wrn_hub.errors import UserError
 from wrn_hub.models.wide_resnet import wide_resnet
+from wrn_hub.models.winograd import computes
 from wrn_hub.reporting.plots import digest_of
 
 CPU = torch.device("cpu")
@@ -63,8 +64,10 @@ def test_all_sections_are_measured_and_told(run):
     batches = benchmark.sections["inference"]["batches"]
     assert [batch["batch_size"] for batch in batches] == [1, 2]
     assert [row["name"] for row in batches[0]["rows"]] == [
-        "fp32, NCHW", "fp32, channels_last", "fp32, channels_last, folded", "bf16, channels_last",
-        "bf16, channels_last, folded"]
+        "fp32, NCHW", "fp32, channels_last", "fp32, channels_last, folded",
+        *(["fp32, channels_last, folded, Winograd"] if computes(torch.float32) else []),
+        "bf16, channels_last", "bf16, channels_last, folded",
+        *(["bf16, channels_last, folded, Winograd"] if computes(torch.bfloat16) else [])]
 
     axes = {axis["axis"]: axis["points"] for axis in benchmark.sections["growth"]["axes"]}
     assert set(axes) == {"width", "depth", "batch_size", "images"}

@@ -12,8 +12,10 @@ from torch import nn
 import wrn_hub
 from wrn_hub.errors import UserError
 from wrn_hub.models import winograd as module
-from wrn_hub.models.winograd import WinogradConv2d, winograd
+from wrn_hub.models.winograd import WinogradConv2d, computes, winograd
 from wrn_hub.training.trainer import train
+
+needs_compiler = pytest.mark.skipif(not computes(torch.float32), reason="no C++ compiler")
 
 
 def pair(channels: int, filters: int) -> tuple[nn.Conv2d, nn.Conv2d]:
@@ -28,9 +30,13 @@ def near(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
     return bool((ours - theirs).abs().max() < 1e-4 * theirs.abs().max())
 
 
+SHAPES = [
+    (1, 16, 16, 3, 3), (2, 16, 32, 4, 4), (3, 32, 16, 5, 7), (1, 48, 112, 6, 9), (40, 16, 16, 8, 8), (2, 16, 16, 3, 33)]
+
+
+@needs_compiler
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("batch, channels, filters, height, width", [
-    (1, 16, 16, 3, 3), (2, 16, 32, 4, 4), (3, 32, 16, 5, 7), (1, 48, 80, 6, 9), (40, 16, 16, 8, 8), (2, 16, 16, 3, 33)])
+@pytest.mark.parametrize("batch, channels, filters, height, width", SHAPES)
 def test_outputs_and_gradients_are_those_of_torch(batch, channels, filters, height, width, layout):
     ours, theirs = (layer.to(memory_format=layout) for layer in pair(channels, filters))
     images = torch.randn(batch, channels, height, width).to(memory_format=layout)
@@ -44,6 +50,33 @@ def test_outputs_and_gradients_are_those_of_torch(batch, channels, filters, heig
     assert all(near(a, b) for a, b in zip(*got, strict=True))
 
 
+@needs_compiler
+@pytest.mark.parametrize("batch, channels, filters, height, width", SHAPES)
+def test_inference_in_bf16_where_the_cpu_multiplies_it(batch, channels, filters, height, width):
+    ours, theirs = (layer.requires_grad_(False) for layer in pair(channels, filters))
+    images = torch.randn(batch, channels, height, width).bfloat16()
+    output, exact = ours.bfloat16()(images), theirs(images.float())
+    assert output.dtype == torch.bfloat16
+    assert (output - exact).norm() < 0.02 * exact.norm()
+    assert torch.equal(output, theirs.bfloat16()(images)) != computes(torch.bfloat16)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_frozen_model_follows_changes_of_its_weights_nevertheless(dtype):
+    ours, _ = pair(16, 32)
+    frozen = winograd(copy.deepcopy(ours), frozen=True)
+    images = torch.randn(2, 16, 8, 8, dtype=dtype)
+    for layer in (ours, frozen):
+        layer.requires_grad_(False).to(dtype)
+    for change in (lambda layer: None, lambda layer: layer.weight.mul_(2), lambda layer: layer.weight.zero_()):
+        for layer in (ours, frozen):
+            change(layer)
+        assert torch.equal(frozen(images), ours(images)) and torch.equal(frozen(images), ours(images))
+    assert torch.equal(frozen(images)[0], frozen.bias[:, None, None].expand(-1, 8, 8))
+
+
+@needs_compiler
 def test_every_pixel_of_the_border_counts():
     """An image of one pixel that isn't 0 shows the filter, wherever it lies."""
     ours, theirs = pair(16, 16)
@@ -52,6 +85,7 @@ def test_every_pixel_of_the_border_counts():
     torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=1e-6)
 
 
+@needs_compiler
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_any_number_of_threads(threads, request):
     before = torch.get_num_threads()
@@ -65,6 +99,7 @@ def test_any_number_of_threads(threads, request):
     assert near(*outputs) and near(ours.weight.grad, theirs.weight.grad)
 
 
+@needs_compiler
 def test_the_same_bits_twice():
     ours, _ = pair(32, 32)
     images = torch.randn(50, 32, 8, 8)
@@ -76,6 +111,7 @@ def test_the_same_bits_twice():
     assert torch.equal(*gradients)
 
 
+@needs_compiler
 def test_frozen_filters_and_images_without_gradient():
     ours, theirs = pair(16, 16)
     images = torch.randn(2, 16, 4, 4)
@@ -88,6 +124,7 @@ def test_frozen_filters_and_images_without_gradient():
     assert near(leaf.grad, F.conv_transpose2d(torch.ones(2, 16, 4, 4), ours.weight, padding=1))
 
 
+@needs_compiler
 def test_of_a_wide_resnet_all_3x3_convolutions_of_stride_1_but_the_first():
     model = winograd(timm.create_model("wrn_16_2"))
     taken = [name for name, layer in model.named_modules() if type(layer) is WinogradConv2d]
@@ -95,6 +132,7 @@ def test_of_a_wide_resnet_all_3x3_convolutions_of_stride_1_but_the_first():
     assert len(taken) == 10 and left == ["stem.conv", "stages.1.0.residual.conv1", "stages.2.0.residual.conv1"]
 
 
+@needs_compiler
 def test_a_net_and_its_copies_compute_the_same_as_before():
     torch.manual_seed(0)
     model = timm.create_model("wrn_10_2").eval()
@@ -107,6 +145,7 @@ def test_a_net_and_its_copies_compute_the_same_as_before():
             assert near(net(images), before)
 
 
+@needs_compiler
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_another_dtype_goes_on_as_ever(dtype):
     ours, theirs = (layer.to(dtype) for layer in pair(16, 16))
@@ -114,12 +153,14 @@ def test_another_dtype_goes_on_as_ever(dtype):
     assert torch.equal(ours(images), theirs(images))
 
 
+@needs_compiler
 def test_autocast_computes_in_bf16():
     ours, _ = pair(16, 16)
     with torch.autocast("cpu", torch.bfloat16):
         assert ours(torch.randn(2, 16, 8, 8)).dtype == torch.bfloat16
 
 
+@needs_compiler
 def test_wrong_images_are_refused_as_torch_refuses_them():
     ours, _ = pair(16, 16)
     with pytest.raises(RuntimeError, match="to have 16 channels, but got 8 channels"):
@@ -131,9 +172,13 @@ def test_wrong_images_are_refused_as_torch_refuses_them():
 @pytest.fixture
 def compiler(monkeypatch):
     """Tells winograd, which has compiled nothing yet, what the compiler is."""
-    module._kernels.cache_clear()
+    def forget() -> None:
+        module._kernels.cache_clear()
+        module.computes.cache_clear()
+
+    forget()
     yield lambda command: monkeypatch.setenv("CXX", command)
-    module._kernels.cache_clear()
+    forget()
 
 
 @pytest.mark.parametrize("command, says", [
@@ -141,6 +186,7 @@ def compiler(monkeypatch):
     ("false", "false can't compile its kernels"), ("true", "made nothing that can be loaded")])
 def test_without_a_compiler_training_goes_on_by_the_direct_algorithm(command, says, compiler, options):
     compiler(command)
+    assert not computes(torch.float32)
     with pytest.raises(UserError, match=says):
         winograd(nn.Identity())
     with pytest.raises(UserError, match=says):
@@ -149,6 +195,7 @@ def test_without_a_compiler_training_goes_on_by_the_direct_algorithm(command, sa
     assert json.loads((result.folder / "args.json").read_text())["winograd"] == "off"
 
 
+@needs_compiler
 def test_training_uses_it_and_a_run_goes_on_with_what_it_began_with(options):
     result = train(replace(options, epochs=1))
     assert json.loads((result.folder / "args.json").read_text())["winograd"] == "on"

@@ -10,13 +10,13 @@ from torch import nn
 
 from ..models.build import ModelSource, compiled
 from ..models.fold import fold_batch_norm
-from ..models.winograd import winograd
-from ..training.options import TrainOptions
-from ..training.trainer import uses_winograd
+from ..models.winograd import computes, winograd
 from .measure import Rival, Steps, peak_memory, race, row, steps_for, two_steps
 from .options import BenchmarkOptions
 
 __all__ = ["forward_steps", "measure_inference", "pytorchcv_net"]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def pytorchcv_net(name: str, size: int) -> nn.Module | None:
@@ -37,9 +37,11 @@ def forward_steps(
 ) -> Steps:
     """Logits of one batch that lies on the device; in bf16 the weights are bf16 too."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    model = (fold_batch_norm(model) if folded else copy.deepcopy(model).eval()).to(device, dtype, memory_format=layout)
-    forward = compiled(winograd(model) if by_winograd else model, compile)
+    dtype = _DTYPES[precision]
+    model = fold_batch_norm(model) if folded else copy.deepcopy(model).eval()
+    if by_winograd:
+        winograd(model, frozen=True)
+    forward = compiled(model.to(device, dtype, memory_format=layout), compile)
     images = torch.randn(batch_size, 3, size, size, device=device, dtype=dtype).to(memory_format=layout)
     while True:
         with torch.inference_mode():
@@ -64,8 +66,9 @@ def measure_inference(options: BenchmarkOptions, source: ModelSource, device: to
                 name = ", ".join([
                     precision, "channels_last" if channels_last else "NCHW", *(["folded"] if folded else [])])
                 ways[name] = (ours, dict(precision=precision, channels_last=channels_last, folded=folded))
-    if fast == "fp32" and uses_winograd(TrainOptions(), fast, device):
-        ways["fp32, channels_last, folded, Winograd"] = (ours, dict(channels_last=True, folded=True, by_winograd=True))
+        if device.type == "cpu" and computes(_DTYPES[precision]):
+            ways[f"{precision}, channels_last, folded, Winograd"] = (
+                ours, dict(precision=precision, channels_last=True, folded=True, by_winograd=True))
     if device.type == "cuda" or options.compile != "none":
         mode = "reduce-overhead" if options.compile == "none" else options.compile
         ways[f"{fast}, channels_last, folded, compiled ({mode})"] = (

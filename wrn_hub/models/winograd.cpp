@@ -3,13 +3,21 @@
 // Lavin & Gray, Fast Algorithms for Convolutional Neural Networks, https://arxiv.org/abs/1509.09308: an output of 4x4
 // pixels is A'[(G g G') * (B' d B)]A, where g is the filter and d the 6x6 pixels that it sees. The product in the
 // middle is one of numbers for each pair of channels, so over tiles and channels it is 36 products of matrices.
+// The polynomials behind it are evaluated at 0, +-sqrt(2), +-sqrt(1/2) and infinity: half the rounding error of the
+// paper's 0, +-1, +-2.
 //
-// Images are float [image][row][column][channel], channels a multiple of 16. What is transformed lies in blocks of 16
-// channels, [36][channel / 16][tile][16], a few tiles at a time, so that it is still in the cache when it is used.
+// Images are [image][row][column][channel], of floats or, forward and where the CPU multiplies them, of bf16; channels
+// are a multiple of 16. What is transformed has the images' type and lies in blocks of 16 channels,
+// [36][channel / 16][tile][16], a few tiles at a time, so that it is still in the cache when it is used. Whatever is
+// summed is float.
 #include <omp.h>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 namespace {
@@ -30,68 +38,84 @@ constexpr long BLOCK = 16, PARTS = BLOCK / LANES, POINTS = 36, ROWS = 6;
 // Memory that a thread keeps from call to call: fresh pages would cost more than what is written to them.
 thread_local std::vector<float> kept[3];
 
-float* scratch(int which, long size) {
-    if (kept[which].size() < static_cast<size_t>(size)) kept[which].resize(size);
-    return kept[which].data();
+template <class Number = float> Number* scratch(int which, long size) {
+    const size_t floats = (size * sizeof(Number) + 3) / 4;
+    if (kept[which].size() < floats) kept[which].resize(floats);
+    return reinterpret_cast<Number*>(kept[which].data());
 }
 
 inline vec& at(float* p) { return *reinterpret_cast<vec*>(p); }
 inline const vec& at(const float* p) { return *reinterpret_cast<const vec*>(p); }
+inline vec load(const float* p) { return at(p); }
+inline void store(float* p, vec value) { at(p) = value; }
+
+#ifdef __AVX512BF16__
+struct bf16 {
+    uint16_t bits;
+};
+typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2)));
+typedef uint32_t wholes __attribute__((vector_size(4 * LANES)));
+inline vec load(const bf16* p) {
+    return (vec)(__builtin_convertvector(*reinterpret_cast<const halves*>(p), wholes) << 16);
+}
+inline void store(bf16* p, vec value) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh((__m512)value)); }
+#endif
 
 // The transforms of a line; twice, along columns and rows, they are those of a tile.
+constexpr float P = 1.41421356237309504880f, Q = P / 2;  // the points beside 0 are +-P and +-Q
 struct Image {  // B'd
     static constexpr int from = 6, to = 6;
     static void line(const vec* d, vec* v) {
-        const vec a = d[4] - 4 * d[2], b = d[3] - 4 * d[1], c = d[4] - d[2], e = 2 * (d[3] - d[1]);
-        v[0] = 4 * d[0] - 5 * d[2] + d[4];
+        const vec a = d[4] - d[2] / 2, b = P * d[3] - Q * d[1], c = d[4] - 2 * d[2], e = Q * d[3] - P * d[1];
+        v[0] = d[0] - 2.5f * d[2] + d[4];
         v[1] = a + b;
         v[2] = a - b;
         v[3] = c + e;
         v[4] = c - e;
-        v[5] = 4 * d[1] - 5 * d[3] + d[5];
+        v[5] = d[1] - 2.5f * d[3] + d[5];
     }
 };
 struct Output {  // A'm
     static constexpr int from = 6, to = 4;
     static void line(const vec* m, vec* y) {
-        const vec s = m[1] + m[2], d = m[1] - m[2], t = m[3] + m[4], u = m[3] - m[4];
+        const vec s = m[1] + m[2], d = P * (m[1] - m[2]), t = m[3] + m[4], u = Q * (m[3] - m[4]);
         y[0] = m[0] + s + t;
-        y[1] = d + 2 * u;
-        y[2] = s + 4 * t;
-        y[3] = d + 8 * u + m[5];
+        y[1] = d + u;
+        y[2] = 2 * s + t / 2;
+        y[3] = 2 * d + u / 2 + m[5];
     }
 };
 struct Gradient {  // Ay
     static constexpr int from = 4, to = 6;
     static void line(const vec* y, vec* w) {
-        const vec s = y[0] + y[2], d = y[1] + y[3], t = y[0] + 4 * y[2], u = 2 * y[1] + 8 * y[3];
+        const vec a = y[0] + 2 * y[2], b = P * (y[1] + 2 * y[3]), c = y[0] + y[2] / 2, e = Q * (y[1] + y[3] / 2);
         w[0] = y[0];
-        w[1] = s + d;
-        w[2] = s - d;
-        w[3] = t + u;
-        w[4] = t - u;
+        w[1] = a + b;
+        w[2] = a - b;
+        w[3] = c + e;
+        w[4] = c - e;
         w[5] = y[3];
     }
 };
 struct Filter {  // Gg
     static constexpr int from = 3, to = 6;
     static void line(const vec* g, vec* u) {
-        const vec s = g[0] + g[2], t = g[0] + 4 * g[2], d = 2 * g[1];
-        u[0] = g[0] / 4;
-        u[1] = (s + g[1]) / -6;
-        u[2] = (s - g[1]) / -6;
-        u[3] = (t + d) / 24;
-        u[4] = (t - d) / 24;
+        const vec a = g[0] + 2 * g[2], b = P * g[1], c = g[0] + g[2] / 2, e = Q * g[1];
+        u[0] = g[0];
+        u[1] = (a + b) / 6;
+        u[2] = (a - b) / 6;
+        u[3] = (c + e) / -1.5f;
+        u[4] = (c - e) / -1.5f;
         u[5] = g[2];
     }
 };
 struct FilterGradient {  // G'm
     static constexpr int from = 6, to = 3;
     static void line(const vec* m, vec* g) {
-        const vec s = m[1] + m[2], t = m[3] + m[4];
-        g[0] = m[0] / 4 - s / 6 + t / 24;
-        g[1] = (m[2] - m[1]) / 6 + (m[3] - m[4]) / 12;
-        g[2] = (t - s) / 6 + m[5];
+        const vec s = m[1] + m[2], d = m[1] - m[2], t = m[3] + m[4], u = m[3] - m[4];
+        g[0] = m[0] + s / 6 - t / 1.5f;
+        g[1] = P / 6 * d - Q / 1.5f * u;
+        g[2] = (s - t) / 3 + m[5];
     }
 };
 
@@ -111,7 +135,7 @@ template <class Line, class Load, class Store> inline void transform(Load load, 
 
 // How a batch is cut into tiles, and those into groups that a thread works on at a time.
 struct Tiles {
-    long height, width, down, across, count, group;
+    long height, width, down, across, count, group, groups;
 
     Tiles(long images, long height, long width, long most, long threads) : height(height), width(width) {
         down = (height + 3) / 4;
@@ -119,11 +143,13 @@ struct Tiles {
         count = images * down * across;
         const long rounds = std::max(1L, (count + most * threads - 1) / (most * threads));
         group = ((count + rounds * threads - 1) / (rounds * threads) + ROWS - 1) / ROWS * ROWS;
+        groups = (count + group - 1) / group;
     }
 
     // Where the pixels of a tile lie, `outside` for those beyond the border.
-    template <int size, class Float>
-    void pixels(Float* images, long channels, long tile, long shift, Float* outside, Float* (&to)[size][size]) const {
+    template <int size, class Number>
+    void pixels(
+        Number* images, long channels, long tile, long shift, Number* outside, Number* (&to)[size][size]) const {
         const long image = tile / (down * across);
         const long top = tile / across % down * 4 + shift, left = tile % across * 4 + shift;
         for (long i = 0; i < size; i++)
@@ -135,36 +161,64 @@ struct Tiles {
     }
 
     // Transforms `count` tiles from `first` on, into [36][channel / 16][group][16].
-    template <class Line>
+    template <class Line, class Number>
     void transformed(
-        const float* images, long channels, long first, long count, long shift, const float* zeros, float* to) const {
-        const float* from[Line::from][Line::from];
+        const Number* images, long channels, long first, long count, long shift, const Number* zeros,
+        Number* to) const {
+        const Number* from[Line::from][Line::from];
         const long point = channels * group;
         for (long t = 0; t < count; t++) {
             pixels(images, channels, first + t, shift, zeros, from);
             for (long c = 0; c < channels; c += LANES) {
-                float* place = to + (c / BLOCK * group + t) * BLOCK + c % BLOCK;
+                Number* place = to + (c / BLOCK * group + t) * BLOCK + c % BLOCK;
                 transform<Line>(
-                    [&](int i, int j) { return at(from[i][j] + c); },
-                    [&](int i, int j, vec value) { at(place + (i * 6 + j) * point) = value; });
+                    [&](int i, int j) { return load(from[i][j] + c); },
+                    [&](int i, int j, vec value) { store(place + (i * 6 + j) * point, value); });
             }
         }
     }
 };
 
-// m[tile][16] = v[tile][in] u[in][16], for ROWS tiles.
-inline void multiply(const float* v, const float* u, float* m, long in, long group) {
-    vec sum[ROWS][PARTS] = {};
-    for (long block = 0; block < in; block += BLOCK, v += group * BLOCK)
-        for (long c = 0; c < BLOCK; c++, u += BLOCK)
-#pragma GCC unroll 6
-            for (long r = 0; r < ROWS; r++)
-#pragma GCC unroll 4
-                for (long p = 0; p < PARTS; p++) sum[r][p] += v[r * BLOCK + c] * at(u + p * LANES);
+// sum[row][part] += v[row] u for one channel of a block, or for the two that the CPU takes at a time.
+template <long wide>
+inline void step(vec (&sum)[ROWS][wide], const float* v, const float* u, long c, long stride) {
 #pragma GCC unroll 6
     for (long r = 0; r < ROWS; r++)
 #pragma GCC unroll 4
-        for (long p = 0; p < PARTS; p++) at(m + r * BLOCK + p * LANES) = sum[r][p];
+        for (long p = 0; p < wide; p++)
+            sum[r][p] += v[r * BLOCK + c] * at(u + p / PARTS * stride + c * BLOCK + p % PARTS * LANES);
+}
+template <class Number> constexpr long AT_ONCE = 1;
+#ifdef __AVX512BF16__
+template <> constexpr long AT_ONCE<bf16> = 2;
+template <long wide>
+inline void step(vec (&sum)[ROWS][wide], const bf16* v, const bf16* u, long c, long stride) {
+    __m512bh right[wide];
+#pragma GCC unroll 4
+    for (long p = 0; p < wide; p++) right[p] = (__m512bh)_mm512_loadu_si512(u + p * stride + c * BLOCK);
+#pragma GCC unroll 6
+    for (long r = 0; r < ROWS; r++) {
+        int pair;
+        __builtin_memcpy(&pair, v + r * BLOCK + c, sizeof pair);
+        const __m512bh left = (__m512bh)_mm512_set1_epi32(pair);
+#pragma GCC unroll 4
+        for (long p = 0; p < wide; p++) sum[r][p] = (vec)_mm512_dpbf16_ps((__m512)sum[r][p], left, right[p]);
+    }
+}
+#endif
+
+// m[block][tile][16] = v[tile][in] u[block][in][16], for ROWS tiles and some blocks of 16 channels.
+template <long blocks, class Number>
+inline void multiply(const Number* v, const Number* u, float* m, long in, long group) {
+    vec sum[ROWS][blocks * PARTS] = {};
+    for (long block = 0; block < in; block += BLOCK)
+        for (long c = 0; c < BLOCK; c += AT_ONCE<Number>)
+            step(sum, v + block * group, u + block * BLOCK, c, in * BLOCK);
+#pragma GCC unroll 6
+    for (long r = 0; r < ROWS; r++)
+#pragma GCC unroll 4
+        for (long p = 0; p < blocks * PARTS; p++)
+            at(m + (p / PARTS * group + r) * BLOCK + p % PARTS * LANES) = sum[r][p];
 }
 
 // sum[row][16] += v[tile][row] w[tile][16] over tiles.
@@ -183,6 +237,54 @@ template <long rows> inline void accumulate(const float* v, const float* w, floa
     for (long r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (long p = 0; p < PARTS; p++) at(to + r * stride + p * LANES) = sum[r][p];
+}
+
+// y [image][row][column][out] = x [image][row][column][in], padded by 1, convolved with the transformed filters, plus
+// the bias [out].
+template <class Number>
+void convolve(
+    const Number* x, const Number* u, const float* bias, Number* y, long images, long height, long width, long in,
+    long out, long most, long threads) {
+    constexpr long wide = LANES == 16 ? 4 : 1;  // blocks that the registers hold the sums of
+    const Tiles tiles(images, height, width, most, threads);
+    // Where the tiles are too few for all threads, they share a group's output channels.
+    const long parts = std::min(out / BLOCK, (threads + tiles.groups - 1) / tiles.groups);
+    const std::vector<Number> zeros(in);
+#pragma omp parallel num_threads(threads)
+    {
+        Number* v = scratch<Number>(0, POINTS * in * tiles.group);
+        float* m = scratch(1, POINTS * wide * BLOCK * tiles.group);
+        std::vector<Number> beyond(out);
+        Number* to[4][4];
+#pragma omp for collapse(2) schedule(static)
+        for (long g = 0; g < tiles.groups; g++)
+            for (long part = 0; part < parts; part++) {
+                const long first = g * tiles.group, count = std::min(tiles.group, tiles.count - first);
+                const long end = out / BLOCK * (part + 1) / parts * BLOCK;
+                tiles.template transformed<Image>(x, in, first, count, -1, zeros.data(), v);
+                for (long o = out / BLOCK * part / parts * BLOCK, blocks; o < end; o += blocks * BLOCK) {
+                    const long left = (end - o) / BLOCK;
+                    blocks = left >= 4 && wide >= 4 ? 4 : left >= 2 && wide >= 2 ? 2 : 1;
+                    const auto product = blocks == 4 ? multiply<wide, Number>
+                        : blocks == 2 ? multiply<std::min(2L, wide), Number> : multiply<1, Number>;
+                    for (long point = 0; point < POINTS; point++)
+                        for (long t = 0; t < count; t += ROWS)
+                            product(
+                                v + point * in * tiles.group + t * BLOCK, u + (point * out + o) * in,
+                                m + point * blocks * BLOCK * tiles.group + t * BLOCK, in, tiles.group);
+                    for (long t = 0; t < count; t++) {
+                        tiles.pixels(y, out, first + t, 0, beyond.data(), to);
+                        for (long k = 0; k < blocks * BLOCK; k += LANES) {
+                            const float* from = m + (k / BLOCK * tiles.group + t) * BLOCK + k % BLOCK;
+                            const vec offset = at(bias + o + k);
+                            transform<Output>(
+                                [&](int i, int j) { return at(from + (i * 6 + j) * blocks * BLOCK * tiles.group); },
+                                [&](int i, int j, vec value) { store(to[i][j] + o + k, value + offset); });
+                        }
+                    }
+                }
+            }
+    }
 }
 
 }  // namespace
@@ -207,42 +309,32 @@ void filters(
         }
 }
 
-// y [image][row][column][out] = x [image][row][column][in], padded by 1, convolved with the transformed filters, plus
-// the bias [out].
 void forward(
     const float* x, const float* u, const float* bias, float* y, long images, long height, long width, long in,
     long out, long most, long threads) {
-    const Tiles tiles(images, height, width, most, threads);
-    const std::vector<float> zeros(in);
-#pragma omp parallel num_threads(threads)
-    {
-        float* v = scratch(0, POINTS * in * tiles.group);
-        float* m = scratch(1, POINTS * out * tiles.group);
-        std::vector<float> beyond(out);
-        float* to[4][4];
-#pragma omp for schedule(static)
-        for (long first = 0; first < tiles.count; first += tiles.group) {
-            const long count = std::min(tiles.group, tiles.count - first);
-            tiles.transformed<Image>(x, in, first, count, -1, zeros.data(), v);
-            for (long point = 0; point < POINTS; point++)
-                for (long o = 0; o < out; o += BLOCK)
-                    for (long t = 0; t < count; t += ROWS)
-                        multiply(
-                            v + point * in * tiles.group + t * BLOCK, u + (point * out + o) * in,
-                            m + (point * out + o) * tiles.group + t * BLOCK, in, tiles.group);
-            for (long t = 0; t < count; t++) {
-                tiles.pixels(y, out, first + t, 0, beyond.data(), to);
-                for (long o = 0; o < out; o += LANES) {
-                    const float* from = m + (o / BLOCK * tiles.group + t) * BLOCK + o % BLOCK;
-                    const vec offset = at(bias + o);
-                    transform<Output>(
-                        [&](int i, int j) { return at(from + (i * 6 + j) * out * tiles.group); },
-                        [&](int i, int j, vec value) { at(to[i][j] + o) = value + offset; });
-                }
-            }
-        }
+    convolve(x, u, bias, y, images, height, width, in, out, most, threads);
+}
+
+#ifdef __AVX512BF16__
+// Transformed filters [36][out / 16][in][16] as the products of bf16 take them, [36][out / 16][in / 2][16][2].
+void filters_bf16(const float* u, long out, long in, bf16* to, long threads) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (long pair = 0; pair < POINTS * out / BLOCK * in / 2; pair++) {
+        const float* from = u + pair * 2 * BLOCK;
+        bf16 rounded[2 * BLOCK];
+        store(rounded, at(from));
+        store(rounded + BLOCK, at(from + BLOCK));
+        for (long k = 0; k < BLOCK; k++)
+            for (long c = 0; c < 2; c++) to[(pair * BLOCK + k) * 2 + c] = rounded[c * BLOCK + k];
     }
 }
+
+void forward_bf16(
+    const bf16* x, const bf16* u, const float* bias, bf16* y, long images, long height, long width, long in, long out,
+    long most, long threads) {
+    convolve(x, u, bias, y, images, height, width, in, out, most, threads);
+}
+#endif
 
 // The gradient of the filters, [out][in][3][3] of any strides, from the images and the gradient of the output.
 void filter_gradient(
