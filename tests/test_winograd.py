@@ -74,6 +74,11 @@ def test_a_frozen_model_follows_changes_of_its_weights_nevertheless(dtype):
             change(layer)
         assert torch.equal(frozen(images), ours(images)) and torch.equal(frozen(images), ours(images))
     assert torch.equal(frozen(images)[0], frozen.bias[:, None, None].expand(-1, 8, 8))
+    with torch.inference_mode():  # in which a weight doesn't count its changes
+        frozen.weight = nn.Parameter(torch.ones_like(frozen.weight), requires_grad=False)
+        before = frozen(images)
+        frozen.weight.zero_()
+        assert not torch.equal(frozen(images), before)
 
 
 @needs_compiler

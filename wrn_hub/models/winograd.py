@@ -107,19 +107,19 @@ def _convolved(images: torch.Tensor, transformed: torch.Tensor, offset: torch.Te
     Args:
         images: (B, C, H, W), channels_last.
         transformed: The filters.
-        offset: float32, added to what a filter yields; as many as there are filters.
+        offset: float32, contiguous, added to what a filter yields; as many as there are filters.
     """
     batch, channels, height, width = images.shape
     result = torch.empty(
         (batch, len(offset), height, width), dtype=images.dtype, memory_format=torch.channels_last)
     getattr(_kernels(), _FORWARD[images.dtype])(
-        images.data_ptr(), transformed.data_ptr(), offset.contiguous().data_ptr(), result.data_ptr(), batch, height,
+        images.data_ptr(), transformed.data_ptr(), offset.data_ptr(), result.data_ptr(), batch, height,
         width, channels, len(offset), _TILES, torch.get_num_threads())
     return result
 
 
 def _offset(weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    return torch.zeros(len(weight)) if bias is None else bias.float()
+    return torch.zeros(len(weight)) if bias is None else bias.float().contiguous()
 
 
 class _Winograd(torch.autograd.Function):
@@ -179,14 +179,14 @@ class WinogradConv2d(nn.Conv2d):
 
     def _filters(self, dtype: torch.dtype) -> torch.Tensor:
         weight = self.weight
-        of = (weight.data_ptr(), None if weight.is_inference() else weight._version, dtype)
-        if not self.frozen or self._kept is None or self._kept[0] != of:
-            weight = weight.float()
-            transformed = _transformed(weight.data_ptr(), *weight.shape[:2], weight.stride(), dtype)
-            if not self.frozen:
-                return transformed
-            self._kept = (of, transformed)
-        return self._kept[1]
+        keep = self.frozen and not weight.is_inference()  # which has no version that would tell a change
+        of = (weight.data_ptr(), weight._version, dtype) if keep else None
+        if self._kept and keep and self._kept[0] == of:
+            return self._kept[1]
+        weight = weight.float()
+        transformed = _transformed(weight.data_ptr(), *weight.shape[:2], weight.stride(), dtype)
+        self._kept = (of, transformed) if keep else None
+        return transformed
 
 
 def winograd(model: Model, frozen: bool = False) -> Model:
