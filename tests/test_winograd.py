@@ -1,4 +1,4 @@
-"""3x3 convolutions by Winograd's algorithm: the same numbers as torch's own, in fp32 on a CPU."""
+"""3x3 convolutions by Winograd's algorithm on a CPU: the same numbers as torch's own."""
 import copy
 import json
 from dataclasses import replace
@@ -59,6 +59,26 @@ def test_inference_in_bf16_where_the_cpu_multiplies_it(batch, channels, filters,
     assert output.dtype == torch.bfloat16
     assert (output - exact).norm() < 0.02 * exact.norm()
     assert torch.equal(output, theirs.bfloat16()(images)) != computes(torch.bfloat16)
+
+
+@needs_compiler
+@pytest.mark.parametrize("batch, channels, filters, height, width", SHAPES)
+def test_training_in_bf16_where_the_cpu_multiplies_it(batch, channels, filters, height, width):
+    ours, theirs = pair(channels, filters)
+    images, gradient = torch.randn(batch, channels, height, width), torch.randn(batch, filters, height, width)
+    got = []
+    for layer, bf16 in ((ours, True), (theirs, False)):
+        leaf = images.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            output = layer(leaf)
+        output.backward(gradient.to(output.dtype))
+        got.append((output, leaf.grad, layer.weight.grad, layer.bias.grad))
+    for rounded, exact in zip(*got, strict=True):
+        assert (rounded - exact).norm() < 0.02 * exact.norm()
+    assert got[0][0].dtype == torch.bfloat16
+    assert [tensor.dtype for tensor in got[0][1:]] == [torch.float32] * 3
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(ours(images), theirs(images)) != computes(torch.bfloat16)
 
 
 @needs_compiler
@@ -151,18 +171,21 @@ def test_a_net_and_its_copies_compute_the_same_as_before():
 
 
 @needs_compiler
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_another_dtype_goes_on_as_ever(dtype):
-    ours, theirs = (layer.to(dtype) for layer in pair(16, 16))
-    images = torch.randn(2, 16, 8, 8, dtype=dtype)
+def test_another_dtype_goes_on_as_ever():
+    ours, theirs = (layer.double() for layer in pair(16, 16))
+    images = torch.randn(2, 16, 8, 8, dtype=torch.double)
     assert torch.equal(ours(images), theirs(images))
 
 
 @needs_compiler
-def test_autocast_computes_in_bf16():
-    ours, _ = pair(16, 16)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert ours(torch.randn(2, 16, 8, 8)).dtype == torch.bfloat16
+def test_a_layer_all_in_bf16_has_gradients_in_bf16():
+    ours, exact = pair(16, 16)
+    images = torch.randn(2, 16, 8, 8)
+    ours.bfloat16()(images.bfloat16()).sum().backward()
+    exact(images).sum().backward()
+    for rounded, parameter in zip(ours.parameters(), exact.parameters(), strict=True):
+        assert rounded.grad.dtype == torch.bfloat16
+        assert (rounded.grad - parameter.grad).norm() < 0.02 * parameter.grad.norm()
 
 
 @needs_compiler
@@ -208,9 +231,21 @@ def test_training_uses_it_and_a_run_goes_on_with_what_it_began_with(options):
         train(replace(options, epochs=1, winograd="off", resume=True))
 
 
+@needs_compiler
+def test_a_cpu_that_does_not_multiply_bf16_trains_by_the_direct_algorithm(compiler, options, tmp_path):
+    other = tmp_path / "c++"
+    other.write_text('#!/bin/sh\nexec c++ "$@" -U__AVX512BF16__\n')
+    other.chmod(0o755)
+    compiler(str(other))
+    with pytest.raises(UserError, match=r"this CPU doesn't multiply bf16 \(AVX512-BF16\); use --precision fp32"):
+        train(replace(options, epochs=1, precision="bf16", winograd="on"))
+    result = train(replace(options, epochs=1, precision="bf16"))
+    assert json.loads((result.folder / "args.json").read_text())["winograd"] == "off"
+    assert computes(torch.float32)
+
+
 @pytest.mark.parametrize("other, says", [
-    ({"precision": "bf16"}, "in bf16"), ({"channels_last": False}, "channels_last False"),
-    ({"compile": "default"}, "compile 'default'")])
+    ({"channels_last": False}, "channels_last False"), ({"compile": "default"}, "compile 'default'")])
 def test_on_is_refused_where_it_can_do_nothing(other, says, options):
-    with pytest.raises(UserError, match=f"winograd = 'on': works on a CPU in fp32 and channels_last .*{says}"):
+    with pytest.raises(UserError, match=f"winograd = 'on': works on a CPU in fp32 or bf16 and channels_last .*{says}"):
         train(replace(options, winograd="on", **other))

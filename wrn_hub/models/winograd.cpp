@@ -6,10 +6,14 @@
 // The polynomials behind it are evaluated at 0, +-sqrt(2), +-sqrt(1/2) and infinity: half the rounding error of the
 // paper's 0, +-1, +-2.
 //
-// Images are [image][row][column][channel], of floats or, forward and where the CPU multiplies them, of bf16; channels
-// are a multiple of 16. What is transformed has the images' type and lies in blocks of 16 channels,
-// [36][channel / 16][tile][16], a few tiles at a time, so that it is still in the cache when it is used. Whatever is
-// summed is float.
+// Images are [image][row][column][channel], of floats or, where the CPU multiplies them, of bf16; channels are a
+// multiple of 16. What is transformed has the images' type and lies in blocks of 16 channels,
+// [36][channel / 16][tile][16], a few tiles at a time, so that it is still in the cache when it is used. Filters, and
+// whatever is summed, are floats.
+//
+// bf16 is multiplied two by two: neighbours among what a product sums over lie side by side. Images' channels do so
+// by themselves; transformed filters are [36][out / 16][in / 2][16][2] and, for the gradient of the filters, which
+// sums over tiles, images are [36][channel / 16][tile / 2][16][2].
 #include <omp.h>
 #ifdef __AVX512BF16__
 #include <immintrin.h>
@@ -53,12 +57,24 @@ inline void store(float* p, vec value) { at(p) = value; }
 struct bf16 {
     uint16_t bits;
 };
-typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2)));
-typedef uint32_t wholes __attribute__((vector_size(4 * LANES)));
+typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+typedef uint32_t wholes __attribute__((vector_size(4 * LANES), aligned(2), may_alias));
 inline vec load(const bf16* p) {
     return (vec)(__builtin_convertvector(*reinterpret_cast<const halves*>(p), wholes) << 16);
 }
-inline void store(bf16* p, vec value) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh((__m512)value)); }
+inline halves rounded(vec value) { return (halves)_mm512_cvtneps_pbh((__m512)value); }
+inline void store(bf16* p, vec value) { *reinterpret_cast<halves*>(p) = rounded(value); }
+#endif
+
+// Where a tile of a block of channels lies: side by side with its neighbour, if the products sum over tiles.
+template <bool paired> inline void store(float* block, long tile, vec value) { store(block + tile * BLOCK, value); }
+#ifdef __AVX512BF16__
+template <bool paired> inline void store(bf16* block, long tile, vec value) {
+    if (!paired) return store(block + tile * BLOCK, value);
+    wholes& pair = *reinterpret_cast<wholes*>(block + tile / 2 * 2 * BLOCK);
+    const wholes half = __builtin_convertvector(rounded(value), wholes);
+    pair = tile % 2 ? pair | half << 16 : half;  // an even tile's neighbour, which may not come, is 0 at first
+}
 #endif
 
 // The transforms of a line; twice, along columns and rows, they are those of a tile.
@@ -160,49 +176,53 @@ struct Tiles {
             }
     }
 
-    // Transforms `count` tiles from `first` on, into [36][channel / 16][group][16].
-    template <class Line, class Number>
+    // Transforms some tiles of the group that begins with `first`, into [36][channel / 16][group][16].
+    template <class Line, bool paired = false, class Number>
     void transformed(
-        const Number* images, long channels, long first, long count, long shift, const Number* zeros,
+        const Number* images, long channels, long first, long begin, long end, long shift, const Number* zeros,
         Number* to) const {
         const Number* from[Line::from][Line::from];
         const long point = channels * group;
-        for (long t = 0; t < count; t++) {
+        for (long t = begin; t < end; t++) {
             pixels(images, channels, first + t, shift, zeros, from);
             for (long c = 0; c < channels; c += LANES) {
-                Number* place = to + (c / BLOCK * group + t) * BLOCK + c % BLOCK;
+                Number* block = to + c / BLOCK * group * BLOCK + c % BLOCK;
                 transform<Line>(
                     [&](int i, int j) { return load(from[i][j] + c); },
-                    [&](int i, int j, vec value) { store(place + (i * 6 + j) * point, value); });
+                    [&](int i, int j, vec value) { store<paired>(block + (i * 6 + j) * point, t, value); });
             }
         }
     }
 };
 
-// sum[row][part] += v[row] u for one channel of a block, or for the two that the CPU takes at a time.
-template <long wide>
-inline void step(vec (&sum)[ROWS][wide], const float* v, const float* u, long c, long stride) {
+// What the registers hold the sums of: a few rows and blocks of 16 columns.
+constexpr long WIDE = LANES == 16 ? 4 : 1;
+inline long blocks_of(long left) { return std::min(WIDE, left >= 4 ? 4L : left >= 2 ? 2L : 1L); }
+template <class Number> constexpr long AT_ONCE = 1;  // products that the CPU sums at a time
+
+// sum[row][part] += left[row] right[part], rows `by_row` apart, blocks of columns `by_block`.
+template <long rows, long parts>
+inline void step(vec (&sum)[rows][parts], const float* left, long by_row, const float* right, long by_block) {
 #pragma GCC unroll 6
-    for (long r = 0; r < ROWS; r++)
+    for (long r = 0; r < rows; r++)
 #pragma GCC unroll 4
-        for (long p = 0; p < wide; p++)
-            sum[r][p] += v[r * BLOCK + c] * at(u + p / PARTS * stride + c * BLOCK + p % PARTS * LANES);
+        for (long p = 0; p < parts; p++)
+            sum[r][p] += left[r * by_row] * at(right + p / PARTS * by_block + p % PARTS * LANES);
 }
-template <class Number> constexpr long AT_ONCE = 1;
 #ifdef __AVX512BF16__
 template <> constexpr long AT_ONCE<bf16> = 2;
-template <long wide>
-inline void step(vec (&sum)[ROWS][wide], const bf16* v, const bf16* u, long c, long stride) {
-    __m512bh right[wide];
+template <long rows, long parts>
+inline void step(vec (&sum)[rows][parts], const bf16* left, long by_row, const bf16* right, long by_block) {
+    __m512bh columns[parts];
 #pragma GCC unroll 4
-    for (long p = 0; p < wide; p++) right[p] = (__m512bh)_mm512_loadu_si512(u + p * stride + c * BLOCK);
+    for (long p = 0; p < parts; p++) columns[p] = (__m512bh)_mm512_loadu_si512(right + p * by_block);
 #pragma GCC unroll 6
-    for (long r = 0; r < ROWS; r++) {
+    for (long r = 0; r < rows; r++) {
         int pair;
-        __builtin_memcpy(&pair, v + r * BLOCK + c, sizeof pair);
-        const __m512bh left = (__m512bh)_mm512_set1_epi32(pair);
+        __builtin_memcpy(&pair, left + r * by_row, sizeof pair);
+        const __m512bh row = (__m512bh)_mm512_set1_epi32(pair);
 #pragma GCC unroll 4
-        for (long p = 0; p < wide; p++) sum[r][p] = (vec)_mm512_dpbf16_ps((__m512)sum[r][p], left, right[p]);
+        for (long p = 0; p < parts; p++) sum[r][p] = (vec)_mm512_dpbf16_ps((__m512)sum[r][p], row, columns[p]);
     }
 }
 #endif
@@ -213,7 +233,7 @@ inline void multiply(const Number* v, const Number* u, float* m, long in, long g
     vec sum[ROWS][blocks * PARTS] = {};
     for (long block = 0; block < in; block += BLOCK)
         for (long c = 0; c < BLOCK; c += AT_ONCE<Number>)
-            step(sum, v + block * group, u + block * BLOCK, c, in * BLOCK);
+            step(sum, v + block * group + c, BLOCK, u + (block + c) * BLOCK, in * BLOCK);
 #pragma GCC unroll 6
     for (long r = 0; r < ROWS; r++)
 #pragma GCC unroll 4
@@ -221,22 +241,48 @@ inline void multiply(const Number* v, const Number* u, float* m, long in, long g
             at(m + (p / PARTS * group + r) * BLOCK + p % PARTS * LANES) = sum[r][p];
 }
 
-// sum[row][16] += v[tile][row] w[tile][16] over tiles.
-template <long rows> inline void accumulate(const float* v, const float* w, float* to, long tiles, long stride) {
-    vec sum[rows][PARTS];
+// to[row][blocks][16] = or += v[tile][row] w[block][tile][16] over tiles, for some rows of a block of channels.
+template <long rows, long blocks, class Number>
+inline void accumulate(
+    const Number* v, const Number* w, float* to, long count, long group, long out, bool fresh) {
+    vec sum[rows][blocks * PARTS];
 #pragma GCC unroll 6
     for (long r = 0; r < rows; r++)
 #pragma GCC unroll 4
-        for (long p = 0; p < PARTS; p++) sum[r][p] = at(to + r * stride + p * LANES);
-    for (long t = 0; t < tiles; t++, v += BLOCK, w += BLOCK)
-#pragma GCC unroll 6
-        for (long r = 0; r < rows; r++)
-#pragma GCC unroll 4
-            for (long p = 0; p < PARTS; p++) sum[r][p] += v[r] * at(w + p * LANES);
+        for (long p = 0; p < blocks * PARTS; p++) sum[r][p] = fresh ? vec{} : at(to + r * out + p * LANES);
+    for (long t = 0; t < count; t += AT_ONCE<Number>)
+        step(sum, v + t * BLOCK, AT_ONCE<Number>, w + t * BLOCK, group * BLOCK);
 #pragma GCC unroll 6
     for (long r = 0; r < rows; r++)
 #pragma GCC unroll 4
-        for (long p = 0; p < PARTS; p++) at(to + r * stride + p * LANES) = sum[r][p];
+        for (long p = 0; p < blocks * PARTS; p++) at(to + r * out + p * LANES) = sum[r][p];
+}
+template <long blocks, class Number>
+void accumulate_block(
+    const Number* v, const Number* w, float* to, long count, long group, long out, bool fresh) {
+    constexpr long next = 6 * AT_ONCE<Number>;
+    accumulate<6, blocks>(v, w, to, count, group, out, fresh);
+    accumulate<6, blocks>(v + next, w, to + 6 * out, count, group, out, fresh);
+    accumulate<4, blocks>(v + 2 * next, w, to + 12 * out, count, group, out, fresh);
+}
+
+// Filters [out][in][3][3], of any strides, transformed into [36][out / 16][in][16].
+template <class Number>
+void transform_filters(
+    const float* g, long out, long in, long by_out, long by_in, long by_row, long by_column, Number* u, long threads) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (long o = 0; o < out; o += LANES)
+        for (long c = 0; c < in; c++) {
+            const float* from = g + o * by_out + c * by_in;
+            Number* block = u + o / BLOCK * BLOCK * in + o % BLOCK;
+            transform<Filter>(
+                [&](int i, int j) {
+                    vec value;
+                    for (int k = 0; k < LANES; k++) value[k] = from[i * by_row + j * by_column + k * by_out];
+                    return value;
+                },
+                [&](int i, int j, vec value) { store<true>(block + (i * 6 + j) * out * in, c, value); });
+        }
 }
 
 // y [image][row][column][out] = x [image][row][column][in], padded by 1, convolved with the transformed filters, plus
@@ -244,16 +290,16 @@ template <long rows> inline void accumulate(const float* v, const float* w, floa
 template <class Number>
 void convolve(
     const Number* x, const Number* u, const float* bias, Number* y, long images, long height, long width, long in,
-    long out, long most, long threads) {
-    constexpr long wide = LANES == 16 ? 4 : 1;  // blocks that the registers hold the sums of
-    const Tiles tiles(images, height, width, most, threads);
+    long out, long threads) {
+    // Few tiles at a time, so that the cache holds them; but it is filters that don't fit which come again for each.
+    const Tiles tiles(images, height, width, in * out < 512 * 512 ? 24 : 96, threads);
     // Where the tiles are too few for all threads, they share a group's output channels.
     const long parts = std::min(out / BLOCK, (threads + tiles.groups - 1) / tiles.groups);
     const std::vector<Number> zeros(in);
 #pragma omp parallel num_threads(threads)
     {
         Number* v = scratch<Number>(0, POINTS * in * tiles.group);
-        float* m = scratch(1, POINTS * wide * BLOCK * tiles.group);
+        float* m = scratch(1, POINTS * WIDE * BLOCK * tiles.group);
         std::vector<Number> beyond(out);
         Number* to[4][4];
 #pragma omp for collapse(2) schedule(static)
@@ -261,12 +307,11 @@ void convolve(
             for (long part = 0; part < parts; part++) {
                 const long first = g * tiles.group, count = std::min(tiles.group, tiles.count - first);
                 const long end = out / BLOCK * (part + 1) / parts * BLOCK;
-                tiles.template transformed<Image>(x, in, first, count, -1, zeros.data(), v);
+                tiles.template transformed<Image>(x, in, first, 0, count, -1, zeros.data(), v);
                 for (long o = out / BLOCK * part / parts * BLOCK, blocks; o < end; o += blocks * BLOCK) {
-                    const long left = (end - o) / BLOCK;
-                    blocks = left >= 4 && wide >= 4 ? 4 : left >= 2 && wide >= 2 ? 2 : 1;
-                    const auto product = blocks == 4 ? multiply<wide, Number>
-                        : blocks == 2 ? multiply<std::min(2L, wide), Number> : multiply<1, Number>;
+                    blocks = blocks_of((end - o) / BLOCK);
+                    const auto product = blocks == 4 ? multiply<WIDE, Number>
+                        : blocks == 2 ? multiply<std::min(2L, WIDE), Number> : multiply<1, Number>;
                     for (long point = 0; point < POINTS; point++)
                         for (long t = 0; t < count; t += ROWS)
                             product(
@@ -287,85 +332,58 @@ void convolve(
     }
 }
 
-}  // namespace
-
-extern "C" {
-
-// Filters [out][in][3][3], of any strides, transformed into [36][out / 16][in][16].
-void filters(
-    const float* g, long out, long in, long by_out, long by_in, long by_row, long by_column, float* u, long threads) {
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
-    for (long o = 0; o < out; o += LANES)
-        for (long c = 0; c < in; c++) {
-            const float* from = g + o * by_out + c * by_in;
-            float* to = u + (o / BLOCK * in + c) * BLOCK + o % BLOCK;
-            transform<Filter>(
-                [&](int i, int j) {
-                    vec value;
-                    for (int k = 0; k < LANES; k++) value[k] = from[i * by_row + j * by_column + k * by_out];
-                    return value;
-                },
-                [&](int i, int j, vec value) { at(to + (i * 6 + j) * out * in) = value; });
-        }
-}
-
-void forward(
-    const float* x, const float* u, const float* bias, float* y, long images, long height, long width, long in,
-    long out, long most, long threads) {
-    convolve(x, u, bias, y, images, height, width, in, out, most, threads);
-}
-
-#ifdef __AVX512BF16__
-// Transformed filters [36][out / 16][in][16] as the products of bf16 take them, [36][out / 16][in / 2][16][2].
-void filters_bf16(const float* u, long out, long in, bf16* to, long threads) {
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (long pair = 0; pair < POINTS * out / BLOCK * in / 2; pair++) {
-        const float* from = u + pair * 2 * BLOCK;
-        bf16 rounded[2 * BLOCK];
-        store(rounded, at(from));
-        store(rounded + BLOCK, at(from + BLOCK));
-        for (long k = 0; k < BLOCK; k++)
-            for (long c = 0; c < 2; c++) to[(pair * BLOCK + k) * 2 + c] = rounded[c * BLOCK + k];
-    }
-}
-
-void forward_bf16(
-    const bf16* x, const bf16* u, const float* bias, bf16* y, long images, long height, long width, long in, long out,
-    long most, long threads) {
-    convolve(x, u, bias, y, images, height, width, in, out, most, threads);
-}
-#endif
-
 // The gradient of the filters, [out][in][3][3] of any strides, from the images and the gradient of the output.
-void filter_gradient(
-    const float* x, const float* dy, float* dg, long images, long height, long width, long in, long out,
-    long by_out, long by_in, long by_row, long by_column, long most, long threads) {
-    const Tiles tiles(images, height, width, most, threads);
-    const std::vector<float> zeros(std::max(in, out));
-    std::vector<float*> sums(threads);  // a thread each, as far as there are so many
+template <class Number>
+void gradient_of_filters(
+    const Number* x, const Number* dy, float* dg, long images, long height, long width, long in, long out,
+    long by_out, long by_in, long by_row, long by_column, long threads) {
+    // Where channels are few, each thread has tiles and sums of its own; sums of many pairs of channels are too large
+    // for that, so that all threads work on the same tiles.
+    const bool together = in * out >= 128 * 128;
+    const Tiles tiles(images, height, width, (together ? 1024 : 512) / sizeof(Number), together ? 1 : threads);
+    const std::vector<Number> zeros(std::max(in, out));
+    struct Team {
+        Number *v, *w;
+        float* sum;
+    };
+    std::vector<Team> teams;
 #pragma omp parallel num_threads(threads)
     {
-        float* v = scratch(0, POINTS * in * tiles.group);
-        float* w = scratch(1, POINTS * out * tiles.group);
-        float* sum = sums[omp_get_thread_num()] = scratch(2, POINTS * in * out);
-        std::fill_n(sum, POINTS * in * out, 0.f);
-#pragma omp for schedule(static)
-        for (long first = 0; first < tiles.count; first += tiles.group) {
-            const long count = std::min(tiles.group, tiles.count - first);
-            tiles.transformed<Image>(x, in, first, count, -1, zeros.data(), v);
-            tiles.transformed<Gradient>(dy, out, first, count, 0, zeros.data(), w);
-            for (long point = 0; point < POINTS; point++)
-                for (long o = 0; o < out; o += BLOCK) {
-                    const float* right = w + (point * out + o) * tiles.group;
-                    for (long c = 0; c < in; c += BLOCK) {
-                        const float* left = v + (point * in + c) * tiles.group;
-                        float* to = sum + (point * in + c) * out + o;
-                        accumulate<6>(left, right, to, count, out);
-                        accumulate<6>(left + 6, right, to + 6 * out, count, out);
-                        accumulate<4>(left + 12, right, to + 12 * out, count, out);
-                    }
+        const long thread = omp_get_thread_num(), all = omp_get_num_threads();
+        const long number = together ? 0 : thread, member = together ? thread : 0, members = together ? all : 1;
+#pragma omp single
+        teams.resize(std::min(together ? 1 : all, tiles.groups));
+        if (!member && number < long(teams.size()))
+            teams[number] = {
+                scratch<Number>(0, POINTS * in * tiles.group), scratch<Number>(1, POINTS * out * tiles.group),
+                scratch(2, POINTS * in * out)};
+#pragma omp barrier
+        for (long group = number; group < tiles.groups; group += teams.size()) {
+            const Team team = teams[number];
+            const long first = group * tiles.group, count = std::min(tiles.group, tiles.count - first);
+            const long begin = count * member / members / 2 * 2;
+            const long end = member + 1 < members ? count * (member + 1) / members / 2 * 2 : count;
+            tiles.template transformed<Image, true>(x, in, first, begin, end, -1, zeros.data(), team.v);
+            tiles.template transformed<Gradient, true>(dy, out, first, begin, end, 0, zeros.data(), team.w);
+            if (together) {
+#pragma omp barrier
+            }
+            for (long part = member; part < POINTS * in / BLOCK; part += members) {
+                const long point = part / (in / BLOCK), c = part % (in / BLOCK) * BLOCK;
+                for (long o = 0, blocks; o < out; o += blocks * BLOCK) {
+                    blocks = blocks_of((out - o) / BLOCK);
+                    const auto product = blocks == 4 ? accumulate_block<WIDE, Number>
+                        : blocks == 2 ? accumulate_block<std::min(2L, WIDE), Number> : accumulate_block<1, Number>;
+                    product(
+                        team.v + (point * in + c) * tiles.group, team.w + (point * out + o) * tiles.group,
+                        team.sum + (point * in + c) * out + o, count, tiles.group, out, group == number);
                 }
+            }
+            if (together) {
+#pragma omp barrier
+            }
         }
+#pragma omp barrier
 #pragma omp for collapse(2) schedule(static)
         for (long c = 0; c < in; c++)
             for (long o = 0; o < out; o += LANES) {
@@ -373,8 +391,7 @@ void filter_gradient(
                 transform<FilterGradient>(
                     [&](int i, int j) {
                         vec total = {};
-                        for (const float* part : sums)
-                            if (part) total += at(part + ((i * 6 + j) * in + c) * out + o);
+                        for (const Team& team : teams) total += load(team.sum + ((i * 6 + j) * in + c) * out + o);
                         return total;
                     },
                     [&](int i, int j, vec value) {
@@ -383,4 +400,44 @@ void filter_gradient(
             }
     }
 }
+
+}  // namespace
+
+extern "C" {
+
+void filters(
+    const float* g, long out, long in, long by_out, long by_in, long by_row, long by_column, float* u, long threads) {
+    transform_filters(g, out, in, by_out, by_in, by_row, by_column, u, threads);
+}
+
+void forward(
+    const float* x, const float* u, const float* bias, float* y, long images, long height, long width, long in,
+    long out, long threads) {
+    convolve(x, u, bias, y, images, height, width, in, out, threads);
+}
+
+void filter_gradient(
+    const float* x, const float* dy, float* dg, long images, long height, long width, long in, long out,
+    long by_out, long by_in, long by_row, long by_column, long threads) {
+    gradient_of_filters(x, dy, dg, images, height, width, in, out, by_out, by_in, by_row, by_column, threads);
+}
+
+#ifdef __AVX512BF16__
+void filters_bf16(
+    const float* g, long out, long in, long by_out, long by_in, long by_row, long by_column, bf16* u, long threads) {
+    transform_filters(g, out, in, by_out, by_in, by_row, by_column, u, threads);
+}
+
+void forward_bf16(
+    const bf16* x, const bf16* u, const float* bias, bf16* y, long images, long height, long width, long in, long out,
+    long threads) {
+    convolve(x, u, bias, y, images, height, width, in, out, threads);
+}
+
+void filter_gradient_bf16(
+    const bf16* x, const bf16* dy, float* dg, long images, long height, long width, long in, long out,
+    long by_out, long by_in, long by_row, long by_column, long threads) {
+    gradient_of_filters(x, dy, dg, images, height, width, in, out, by_out, by_in, by_row, by_column, threads);
+}
+#endif
 }

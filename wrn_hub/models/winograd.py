@@ -18,11 +18,8 @@ __all__ = ["WinogradConv2d", "computes", "prepare", "winograd"]
 
 Model = TypeVar("Model", bound=nn.Module)
 
-_FORWARD = {torch.float32: "forward", torch.bfloat16: "forward_bf16"}  # the second where the CPU multiplies bf16
+_SUFFIX = {torch.float32: "", torch.bfloat16: "_bf16"}  # of the kernels; those of bf16 are there if the CPU has them
 _BLOCK = 16  # channels that the kernels take at a time
-# Tiles that a thread works on at a time: few, so that the cache holds them, and for the gradient of the filters more,
-# since each time all of its sums are read and written.
-_TILES, _TILES_OF_GRADIENT = 24, 96
 
 
 def prepare() -> None:
@@ -38,7 +35,7 @@ def prepare() -> None:
 def computes(dtype: torch.dtype) -> bool:
     """Whether convolutions of a dtype can be computed by Winograd's algorithm on this machine's CPU."""
     try:
-        return hasattr(_kernels(), _FORWARD[dtype]) if dtype in _FORWARD else False
+        return dtype in _SUFFIX and hasattr(_kernels(), f"forward{_SUFFIX[dtype]}")
     except UserError:
         return False
 
@@ -70,56 +67,53 @@ def _kernels() -> ctypes.CDLL:
         except OSError as error:
             raise UserError(f"winograd: {command} made nothing that can be loaded ({first_line(error)})") from None
     pointer, number = ctypes.c_void_p, ctypes.c_long
-    kernels.filters.argtypes = [pointer, *[number] * 6, pointer, number]
-    kernels.filter_gradient.argtypes = [*[pointer] * 3, *[number] * 11]
-    kernels.forward.argtypes = [*[pointer] * 4, *[number] * 7]
-    if hasattr(kernels, _FORWARD[torch.bfloat16]):
-        kernels.filters_bf16.argtypes = [pointer, *[number] * 2, pointer, number]
-        kernels.forward_bf16.argtypes = kernels.forward.argtypes
+    for suffix in _SUFFIX.values():
+        if hasattr(kernels, f"forward{suffix}"):
+            getattr(kernels, f"filters{suffix}").argtypes = [pointer, *[number] * 6, pointer, number]
+            getattr(kernels, f"forward{suffix}").argtypes = [*[pointer] * 4, *[number] * 6]
+            getattr(kernels, f"filter_gradient{suffix}").argtypes = [*[pointer] * 3, *[number] * 10]
     return kernels
 
 
-def _transformed(
-    address: int, filters: int, channels: int, strides: tuple[int, ...], dtype: torch.dtype = torch.float32
-) -> torch.Tensor:
+def _transformed(weight: torch.Tensor, dtype: torch.dtype, turned: bool = False) -> torch.Tensor:
     """Filters as the kernels take them.
 
     Args:
-        address: Of the upper left float32 weight of the first filter's first channel.
-        filters: How many.
-        channels: Of each.
-        strides: From a filter, a channel, a row and a column to the next.
+        weight: (out, in, 3, 3), of any strides.
         dtype: That of the images.
+        turned: Turned around by 180 degrees, and outputs for inputs: as they take the gradient to the images.
     """
-    threads = torch.get_num_threads()
-    result = torch.empty(36 * filters * channels)
-    _kernels().filters(address, filters, channels, *strides, result.data_ptr(), threads)
-    if dtype == torch.float32:
-        return result
-    rounded = torch.empty_like(result, dtype=dtype)
-    _kernels().filters_bf16(result.data_ptr(), filters, channels, rounded.data_ptr(), threads)
-    return rounded
-
-
-def _convolved(images: torch.Tensor, transformed: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-    """Images convolved with filters.
-
-    Args:
-        images: (B, C, H, W), channels_last.
-        transformed: The filters.
-        offset: float32, contiguous, added to what a filter yields; as many as there are filters.
-    """
-    batch, channels, height, width = images.shape
-    result = torch.empty(
-        (batch, len(offset), height, width), dtype=images.dtype, memory_format=torch.channels_last)
-    getattr(_kernels(), _FORWARD[images.dtype])(
-        images.data_ptr(), transformed.data_ptr(), offset.data_ptr(), result.data_ptr(), batch, height,
-        width, channels, len(offset), _TILES, torch.get_num_threads())
+    weight = weight.float()
+    strides, first = weight.stride(), weight.data_ptr()
+    if turned:
+        out, channel, row, column = strides
+        strides, first = (channel, out, -row, -column), first + weight.element_size() * 2 * (row + column)
+    filters, channels = weight.shape[turned], weight.shape[not turned]
+    result = torch.empty(36 * filters * channels, dtype=dtype)
+    getattr(_kernels(), f"filters{_SUFFIX[dtype]}")(
+        first, filters, channels, *strides, result.data_ptr(), torch.get_num_threads())
     return result
 
 
-def _offset(weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    return torch.zeros(len(weight)) if bias is None else bias.float().contiguous()
+def _convolved(images: torch.Tensor, transformed: torch.Tensor, filters: int, bias: torch.Tensor | None) -> torch.Tensor:
+    """Images (B, C, H, W), channels_last, convolved with transformed filters."""
+    batch, channels, height, width = images.shape
+    offset = torch.zeros(filters) if bias is None else bias.float().contiguous()
+    result = torch.empty((batch, filters, height, width), dtype=images.dtype, memory_format=torch.channels_last)
+    getattr(_kernels(), f"forward{_SUFFIX[images.dtype]}")(
+        images.data_ptr(), transformed.data_ptr(), offset.data_ptr(), result.data_ptr(), batch, height,
+        width, channels, filters, torch.get_num_threads())
+    return result
+
+
+def _gradient(images: torch.Tensor, gradient: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The weight's gradient from that of the output, both in channels_last and of one dtype."""
+    batch, channels, height, width = images.shape
+    result = torch.empty_like(weight, dtype=torch.float32)
+    getattr(_kernels(), f"filter_gradient{_SUFFIX[images.dtype]}")(
+        images.data_ptr(), gradient.data_ptr(), result.data_ptr(), batch, height, width, channels,
+        len(weight), *result.stride(), torch.get_num_threads())
+    return result.to(weight.dtype)
 
 
 class _Winograd(torch.autograd.Function):
@@ -127,8 +121,7 @@ class _Winograd(torch.autograd.Function):
     def forward(ctx: Any, images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         images = images.contiguous(memory_format=torch.channels_last)
         ctx.save_for_backward(images, weight)
-        transformed = _transformed(weight.data_ptr(), *weight.shape[:2], weight.stride())
-        return _convolved(images, transformed, _offset(weight, bias))
+        return _convolved(images, _transformed(weight, images.dtype), len(weight), bias)
 
     @staticmethod
     @once_differentiable
@@ -136,19 +129,12 @@ class _Winograd(torch.autograd.Function):
         images, weight = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         of_images = of_weight = of_bias = None
-        if ctx.needs_input_grad[0]:  # the gradient convolved with the filters turned around, outputs for inputs
-            out, channel, row, column = weight.stride()
-            last = weight.data_ptr() + weight.element_size() * 2 * (row + column)
-            turned = _transformed(last, weight.shape[1], len(weight), (channel, out, -row, -column))
-            of_images = _convolved(gradient, turned, torch.zeros(weight.shape[1]))
+        if ctx.needs_input_grad[0]:
+            of_images = _convolved(gradient, _transformed(weight, images.dtype, turned=True), weight.shape[1], None)
         if ctx.needs_input_grad[1]:
-            of_weight = torch.empty_like(weight)
-            batch, channels, height, width = images.shape
-            _kernels().filter_gradient(
-                images.data_ptr(), gradient.data_ptr(), of_weight.data_ptr(), batch, height, width, channels,
-                len(weight), *of_weight.stride(), _TILES_OF_GRADIENT, torch.get_num_threads())
+            of_weight = _gradient(images, gradient, weight)
         if ctx.needs_input_grad[2]:
-            of_bias = gradient.sum((0, 2, 3))
+            of_bias = gradient.sum((0, 2, 3), dtype=weight.dtype)
         return of_images, of_weight, of_bias
 
 
@@ -161,19 +147,20 @@ class WinogradConv2d(nn.Conv2d):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """As ``nn.Conv2d``: float (B, C, H, W); returned in channels_last where Winograd's algorithm was used."""
-        if not self._takes(input):
+        casts = torch.is_autocast_enabled("cpu") and input.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        dtype = torch.get_autocast_dtype("cpu") if casts else input.dtype
+        if not self._takes(input, dtype, casts):
             return super().forward(input)
+        images = input.to(dtype)
         if torch.is_grad_enabled() and (input.requires_grad or any(p.requires_grad for p in self.parameters())):
-            if input.dtype != torch.float32:  # the kernels of the gradients take no other
-                return super().forward(input)
-            return _Winograd.apply(input, self.weight, self.bias)
-        images = input.contiguous(memory_format=torch.channels_last)
-        return _convolved(images, self._filters(input.dtype), _offset(self.weight, self.bias))
+            return _Winograd.apply(images, self.weight, self.bias)
+        images = images.contiguous(memory_format=torch.channels_last)
+        return _convolved(images, self._filters(dtype), self.out_channels, self.bias)
 
-    def _takes(self, input: torch.Tensor) -> bool:
+    def _takes(self, input: torch.Tensor, dtype: torch.dtype, casts: bool) -> bool:
         return (
-            input.device.type == "cpu" and input.dtype == self.weight.dtype and computes(input.dtype)
-            and not torch.is_autocast_enabled("cpu") and input.dim() == 4 and input.shape[1] == self.in_channels
+            input.device.type == "cpu" and (casts or input.dtype == self.weight.dtype) and computes(dtype)
+            and input.dim() == 4 and input.shape[1] == self.in_channels
             and min(input.shape[2:]) >= 3  # a tile of 4x4 pixels would be mostly border
             and input.numel() > 0 and not torch.compiler.is_compiling())
 
@@ -183,8 +170,7 @@ class WinogradConv2d(nn.Conv2d):
         of = (weight.data_ptr(), weight._version, dtype) if keep else None
         if self._kept and keep and self._kept[0] == of:
             return self._kept[1]
-        weight = weight.float()
-        transformed = _transformed(weight.data_ptr(), *weight.shape[:2], weight.stride(), dtype)
+        transformed = _transformed(weight, dtype)
         self._kept = (of, transformed) if keep else None
         return transformed
 
@@ -193,10 +179,10 @@ def winograd(model: Model, frozen: bool = False) -> Model:
     """Let the 3x3 convolutions of a model on a CPU do with fewer multiplications.
 
     F(4x4, 3x3) of Lavin & Gray, https://arxiv.org/abs/1509.09308; two to three times as fast as the direct algorithm
-    where channels are many. In float32 forward and for both gradients; in bf16, on a CPU that multiplies it
-    (AVX512-BF16), for inference alone. Taken over are convolutions of stride 1 and padding 1 without groups and
-    dilation, whose channels are multiples of 16. Elsewhere, under autocast for instance, they go on as before, so
-    that the model may be moved or cast afterwards. The state_dict stays as it is.
+    where channels are many. Forward and for both gradients; in float32 and, on a CPU that multiplies it (AVX512-BF16), in
+    bf16, by autocast too. Taken over are convolutions of stride 1 and padding 1 without groups and dilation, whose
+    channels are multiples of 16. On other devices and in other dtypes they go on as before, so that the model may be
+    moved or cast afterwards. The state_dict stays as it is.
 
     Args:
         model: Any model, best in channels_last; changed in place.

@@ -81,8 +81,8 @@ class TrainOptions:
         "auto", "auto: bf16 where the hardware computes in it, else fp32", ("auto", "fp32", "bf16", "fp16"))
     channels_last: bool = option(True, "channels_last memory layout")
     winograd: str = option(
-        "auto", "3x3 convolutions by Winograd's algorithm, in fp32 on a CPU: about twice as fast; auto: where a C++ "
-        "compiler is installed", ("auto", "on", "off"))
+        "auto", "3x3 convolutions by Winograd's algorithm on a CPU: about twice as fast; auto: where a C++ compiler is "
+        "installed; in bf16 where the CPU has AVX512-BF16 and no AMX", ("auto", "on", "off"))
     threads: int | None = option(None, "threads a process on a CPU; its share of the cores by default")
     compile: str = option(
         "none", "torch.compile of the model; reduce-overhead: with CUDA graphs, for nets that a GPU waits for",

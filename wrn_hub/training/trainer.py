@@ -30,7 +30,7 @@ from ..facts import DATASETS
 from ..inference import dataset_logits
 from ..models.build import ModelSource, compiled
 from ..models.export import save_model
-from ..models.winograd import prepare, winograd
+from ..models.winograd import computes, prepare, winograd
 from . import checkpoint, muon  # noqa: F401  # muonsgd is among timm's optimizers from then on
 from .distill import Teacher
 from .interrupt import STOP, Interrupt
@@ -137,13 +137,17 @@ def uses_winograd(options: TrainOptions, precision: str, device: torch.device) -
     Raises:
         UserError: the options insist on it, but it has no place here, or there is no compiler for it.
     """
-    of_use = device.type == "cpu" and precision == "fp32" and options.channels_last and options.compile == "none"
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(precision)
+    of_use = device.type == "cpu" and dtype and options.channels_last and options.compile == "none"
     if options.winograd == "off" or (options.winograd == "auto" and not of_use):
         return False
     if not of_use:
         raise UserError(
-            f"winograd = 'on': works on a CPU in fp32 and channels_last without --compile, not on {device.type} in "
-            f"{precision} with channels_last {options.channels_last} and compile {options.compile!r}; leave it at auto")
+            f"winograd = 'on': works on a CPU in fp32 or bf16 and channels_last without --compile, not on {device.type} "
+            f"in {precision} with channels_last {options.channels_last} and compile {options.compile!r}; leave it at "
+            "auto")
+    if dtype == torch.bfloat16 and options.winograd == "auto" and cpu_features().get("amx_bf16"):
+        return False  # tiles multiply many times as fast as the vectors that the kernels use
     try:
         prepare()
     except UserError as error:
@@ -151,7 +155,9 @@ def uses_winograd(options: TrainOptions, precision: str, device: torch.device) -
             raise
         _log.info("%s; training goes on without, at about half the speed", error)
         return False
-    return True
+    if options.winograd == "on" and not computes(dtype):
+        raise UserError(f"winograd = 'on': this CPU doesn't multiply {precision} (AVX512-BF16); use --precision fp32")
+    return computes(dtype)
 
 
 def schedule(optimizer: torch.optim.Optimizer, options: TrainOptions, updates: int) -> Scheduler:
