@@ -32,13 +32,27 @@ def orthogonalized(matrices: torch.Tensor) -> torch.Tensor:
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12)
     if x.is_cuda:
-        x = x.bfloat16()  # which is enough, since the values need not be 1; emulated on a CPU it would take longer
-    for _ in range(ITERATIONS):
+        x = x.bfloat16()  # which is enough, since the values need not be 1
+        for _ in range(ITERATIONS):
+            x = _factor(x @ x.mT) @ x
+    else:  # a third of the time in float32, by small square matrices alone; bf16 would lose small values in them
         square = x @ x.mT
-        # this polynomial of the singular values is the steepest at 0 that stays near 1 there (Jordan)
-        x = 3.4445 * x + (2.0315 * square @ square - 4.7750 * square) @ x
+        product = factor = _factor(square)
+        for _ in range(ITERATIONS - 1):
+            square = factor @ square @ factor
+            factor = _factor(square)
+            product = factor @ product
+        x = product @ x
     x = x.to(matrices.dtype)
     return x.mT if tall else x
+
+
+def _factor(square: torch.Tensor) -> torch.Tensor:
+    """By what x is multiplied in an iteration, from x x'."""
+    # this polynomial of the singular values is the steepest at 0 that stays near 1 there (Jordan)
+    factor = 2.0315 * square @ square - 4.7750 * square
+    factor.diagonal(dim1=1, dim2=2).add_(3.4445)
+    return factor
 
 
 class MuonSGD(torch.optim.SGD):
