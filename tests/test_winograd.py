@@ -31,7 +31,8 @@ def near(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
 
 
 SHAPES = [
-    (1, 16, 16, 3, 3), (2, 16, 32, 4, 4), (3, 32, 16, 5, 7), (1, 48, 112, 6, 9), (40, 16, 16, 8, 8), (2, 16, 16, 3, 33)]
+    (1, 16, 16, 3, 3), (2, 16, 32, 4, 4), (3, 32, 16, 5, 7), (1, 48, 112, 6, 9), (40, 16, 16, 8, 8), (2, 16, 16, 3, 33),
+    (21, 128, 144, 19, 20)]  # more than a group of the tiles that threads share where channels are many
 
 
 @needs_compiler
@@ -111,13 +112,14 @@ def test_every_pixel_of_the_border_counts():
 
 
 @needs_compiler
+@pytest.mark.parametrize("channels", [16, 128])
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_any_number_of_threads(threads, request):
+def test_any_number_of_threads(threads, channels, request):
     before = torch.get_num_threads()
     request.addfinalizer(lambda: torch.set_num_threads(before))
     torch.set_num_threads(threads)
-    ours, theirs = pair(16, 32)
-    images = torch.randn(3, 16, 5, 5)
+    ours, theirs = pair(channels, 128)
+    images = torch.randn(3, channels, 5, 5)
     outputs = [layer(images) for layer in (ours, theirs)]
     for output in outputs:
         output.square().sum().backward()
