@@ -16,6 +16,8 @@ from wrn_hub.errors import UserError
 from wrn_hub.models.wide_resnet import wide_resnet
 from wrn_hub.models.winograd import computes
 from wrn_hub.reporting.plots import digest_of
+from wrn_hub.training.options import TrainOptions
+from wrn_hub.training.trainer import uses_winograd
 
 CPU = torch.device("cpu")
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "benchmark.py"
@@ -50,7 +52,9 @@ def test_all_sections_are_measured_and_told(run):
 
     train = benchmark.sections["train"]
     assert [row["name"] for row in train["rows"]] == [
-        "trainer", "bare step, bf16, channels_last", "bare step, fp32, channels_last", "bare step, fp32, NCHW",
+        "trainer", "bare step, bf16, channels_last",
+        *(["bare step, bf16, channels_last, Winograd"] if uses_winograd(TrainOptions(), "bf16", CPU) else []),
+        "bare step, fp32, channels_last", "bare step, fp32, NCHW",
         "plain PyTorch loop", "timm's loop", "timm's loop, bf16, channels_last"]
     rows = {row["name"]: row for row in train["rows"]}
     assert rows["plain PyTorch loop"]["ratio"] == 1
