@@ -18,6 +18,7 @@ from wrn_hub.data import ImageDataset
 from wrn_hub.environment import accelerator_for
 from wrn_hub.errors import UserError
 from wrn_hub.models.export import save_model
+from wrn_hub.models.winograd import WinogradConv2d
 from wrn_hub.reporting import metrics
 from wrn_hub.reporting.corruptions import KINDS, SEVERITIES, corrupt
 from wrn_hub.reporting.cost import cost_of
@@ -141,6 +142,14 @@ def test_mirrored_and_corrupted_images_can_be_left_out(net, dataset):
     results = evaluate(net, "mine", replace(dataset, revision="0" * 40), accelerator_for("fp32"), corruption_images=0)
     assert results.corruptions is None and results.flip_agreement is None
     assert results.dataset.revision == "0" * 40
+
+
+def test_winograd_for_the_copies_changes_neither_their_results_nor_the_model(net, dataset, monkeypatch):
+    quick = evaluate(net, "mine", dataset, accelerator_for("fp32"), corruption_images=50)
+    assert not any(isinstance(module, WinogradConv2d) for module in net.modules())
+    monkeypatch.setattr("wrn_hub.reporting.evaluate.computes", lambda dtype: False)
+    direct = evaluate(net, "mine", dataset, accelerator_for("fp32"), corruption_images=50)
+    assert (quick.flip_agreement, quick.corruptions) == (direct.flip_agreement, direct.corruptions)
 
 
 def test_two_processes_write_what_one_writes(tmp_path):

@@ -95,7 +95,9 @@ def _transformed(weight: torch.Tensor, dtype: torch.dtype, turned: bool = False)
     return result
 
 
-def _convolved(images: torch.Tensor, transformed: torch.Tensor, filters: int, bias: torch.Tensor | None) -> torch.Tensor:
+def _convolved(
+    images: torch.Tensor, transformed: torch.Tensor, filters: int, bias: torch.Tensor | None
+) -> torch.Tensor:
     """Images (B, C, H, W), channels_last, convolved with transformed filters."""
     batch, channels, height, width = images.shape
     offset = torch.zeros(filters) if bias is None else bias.float().contiguous()
@@ -179,8 +181,8 @@ def winograd(model: Model, frozen: bool = False) -> Model:
     """Let the 3x3 convolutions of a model on a CPU do with fewer multiplications.
 
     F(4x4, 3x3) of Lavin & Gray, https://arxiv.org/abs/1509.09308; two to three times as fast as the direct algorithm
-    where channels are many. Forward and for both gradients; in float32 and, on a CPU that multiplies it (AVX512-BF16), in
-    bf16, by autocast too. Taken over are convolutions of stride 1 and padding 1 without groups and dilation, whose
+    where channels are many. Forward and for both gradients; in float32 and, on a CPU that multiplies it (AVX512-BF16),
+    in bf16, by autocast too. Taken over are convolutions of stride 1 and padding 1 without groups and dilation, whose
     channels are multiples of 16. On other devices and in other dtypes they go on as before, so that the model may be
     moved or cast afterwards. The state_dict stays as it is.
 

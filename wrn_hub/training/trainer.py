@@ -143,9 +143,9 @@ def uses_winograd(options: TrainOptions, precision: str, device: torch.device) -
         return False
     if not of_use:
         raise UserError(
-            f"winograd = 'on': works on a CPU in fp32 or bf16 and channels_last without --compile, not on {device.type} "
-            f"in {precision} with channels_last {options.channels_last} and compile {options.compile!r}; leave it at "
-            "auto")
+            "winograd = 'on': works on a CPU in fp32 or bf16 and channels_last without --compile, not on "
+            f"{device.type} in {precision} with channels_last {options.channels_last} and compile {options.compile!r}; "
+            "leave it at auto")
     if dtype == torch.bfloat16 and options.winograd == "auto" and cpu_features().get("amx_bf16"):
         return False  # tiles multiply many times as fast as the vectors that the kernels use
     try:
