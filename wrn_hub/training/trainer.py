@@ -309,7 +309,8 @@ def _train(
     for tracker in accelerator.trackers:
         if tracker.name != "tensorboard":  # which would show the settings as a run beside the run
             tracker.store_init_configuration(settings)
-    sizes = options.progressive_sizes or (size,)
+    parts = options.progressive_sizes or (size,)
+    sizes = [parts[epoch * len(parts) // options.epochs] for epoch in range(options.epochs)]
     measured = "held_out" if options.held_out else "test"
     update = Update(options, accelerator, bare, optimizer, classes, teacher)
     interrupt.start(accelerator)
@@ -354,13 +355,12 @@ def _train(
 
     for epoch in range(len(history), options.epochs):
         epoch_started = time.perf_counter() - seconds
-        epoch_size = sizes[epoch * len(sizes) // options.epochs]
         bare.train()
         if options.freeze:
             bare.eval()  # BatchNorm keeps its statistics
         scheduler.step_update(epoch * updates + first_step // options.accumulate)
         bar = tqdm(
-            loader.epoch(epoch, epoch_size, first_step), total=len(loader), initial=first_step, unit="step",
+            loader.epoch(epoch, sizes[epoch], first_step), total=len(loader), initial=first_step, unit="step",
             mininterval=1.0, leave=False, desc=f"epoch {epoch + 1}/{options.epochs}",
             disable=not accelerator.is_main_process or None)
         shown, wish = 0.0, 0
@@ -406,7 +406,7 @@ def _train(
         row: dict[str, Any] = {
             "epoch": epoch + 1,
             "lr": optimizer.param_groups[-1]["lr"],
-            "size": epoch_size,
+            "size": sizes[epoch],
             "train_loss": float(mean_loss.mean()),
             "train_accuracy": float(accelerator.reduce(correct.float(), "sum")) / (len(loader) * loader.batch_size),
             "images_per_second": len(loader) * loader.batch_size / (time.perf_counter() - epoch_started),
@@ -426,7 +426,8 @@ def _train(
             path = save(0)
         if accelerator.is_main_process:
             _write_metrics(folder / "metrics.csv", history)
-            left = row["seconds"] * (options.epochs - epoch - 1)
+            pixels = sum(later**2 for later in sizes[epoch + 1 :])  # which is what an epoch's time goes by
+            left = row["seconds"] * pixels / sizes[epoch] ** 2
             _log.info("%s", _line(row, measured, options.epochs, left))
         accelerator.log(row, step=epoch + 1)
         if wish == STOP and epoch + 1 < options.epochs:
