@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,13 @@ def card_text(folder: Path) -> str:
     return _card_text(Staged(folder))
 
 
+def _epochs(rows: list[dict[str, str]]) -> str:
+    """The length of a training in words, with the sizes of its images if they grew."""
+    sizes = [(size, len(list(group))) for size, group in groupby(row["size"] for row in rows)]
+    grew = f" ({', '.join(f'{n} at {size} px' for size, n in sizes)})" if len(sizes) > 1 else ""
+    return f"{len(rows)} epoch{'s' * (len(rows) != 1)}{grew}"
+
+
 def _card_text(staged: Staged) -> str:
     name, arch, facts = staged.name, staged.arch, staged.facts
     results, settings = staged.results, staged.settings
@@ -388,7 +396,8 @@ def _card_text(staged: Staged) -> str:
         "",
         "## Recipe",
         "",
-        f"{hours:.1f} hours of wall-clock on {settings['hardware']} ({libraries}), measurements included.",
+        f"{_epochs(staged.rows)}, {hours:.1f} hours of wall-clock on {settings['hardware']} ({libraries}), "
+        "measurements included.",
         "",
         "```bash",
         train_command(settings),
@@ -397,7 +406,7 @@ def _card_text(staged: Staged) -> str:
         f"![{PICTURES['curve.png']}](curve.png)",
         "",
         *(["The earlier epochs saw smaller images, after which those of full size are not yet recognised well.", ""]
-          if settings["progressive_sizes"] else []),
+          if any(row["test_accuracy"] and row["size"] != staged.rows[-1]["size"] for row in staged.rows) else []),
         "<details><summary>Every setting</summary>",
         "",
         *table(["setting", "value"], [(key, _setting(value)) for key, value in shown.items()]),
