@@ -152,10 +152,25 @@ def test_a_teacher_sees_images_normalised_and_sized_as_its_own(tmp_path):
 
 def test_a_student_learns_from_a_teacher_alone(options):
     teacher = train(options)
-    student = replace(options, teacher=str(teacher.folder / "model"), output=options.output + "-student")
+    student = replace(options, teacher=(str(teacher.folder / "model"),), output=options.output + "-student")
     assert train(replace(student, distill_weight=1.0)).accuracy > 0.8
     with pytest.raises(UserError, match="tells 10 classes apart, not the 3 of the dataset"):
-        train(replace(student, teacher="wrn_16_2.cifar10", output=options.output + "2"))
+        train(replace(student, teacher=("wrn_16_2.cifar10",), output=options.output + "2"))
+
+
+def test_several_teachers_teach_the_mean_of_their_logits(options):
+    first, second = (
+        str(train(replace(options, seed=seed, epochs=1, output=f"{options.output}-{seed}")).folder / "model")
+        for seed in (0, 1))
+
+    def student(*teachers: str) -> torch.Tensor:
+        name = f"{options.output}-of-{len(list(Path(options.output).parent.iterdir()))}"
+        run = train(replace(options, teacher=teachers, distill_weight=1.0, epochs=1, output=name))
+        return weights(run)["stem.conv1.weight"]
+
+    assert torch.equal(student(first, first), student(first))
+    assert torch.allclose(student(first, second), student(second, first), atol=1e-6)
+    assert not torch.allclose(student(first, second), student(first), atol=1e-6)
 
 
 # normalisation, no augmentation

@@ -40,11 +40,11 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def _numbers(kind: type) -> Callable[[str], tuple]:
-    def numbers(text: str) -> tuple:
+def _several(kind: type) -> Callable[[str], tuple]:
+    def several(text: str) -> tuple:
         return tuple(kind(part) for part in text.split(",") if part)
 
-    return numbers
+    return several
 
 
 def add_options(parser: argparse.ArgumentParser, cls: type, defaults: dict[str, Any] | None = None) -> None:
@@ -61,7 +61,8 @@ def add_options(parser: argparse.ArgumentParser, cls: type, defaults: dict[str, 
         if bool in kinds:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
         elif isinstance(item.default, tuple):
-            parser.add_argument(flag, type=_numbers(kinds[0]), default=default, metavar="N,N", help=text)
+            parser.add_argument(flag, type=_several(kinds[0]), default=default, help=text,
+                                metavar="NAME,NAME" if kinds[0] is str else "N,N")
         else:
             parser.add_argument(
                 flag, type=kinds[0], default=default, help=text, choices=item.metadata["choices"],

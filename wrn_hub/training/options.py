@@ -72,7 +72,8 @@ class TrainOptions:
     label_smoothing: float = option(0.1, "label smoothing")
     sam_rho: float = option(0.0, "SAM, a second pass at so many units uphill, e.g. 0.05: twice the time; 0: none")
     asam_rho: float = option(0.0, "adaptive SAM, e.g. 0.5; 0: none")
-    teacher: str | None = option(None, "model to learn from too, named as --model is; it has to have weights")
+    teacher: tuple[str, ...] = option(
+        (), "models to learn from too, named as --model is, with commas between; of several, the mean of their logits")
     distill_weight: float = option(0.9, "share of the teacher in the loss")
     distill_temperature: float = option(4.0, "by what the logits are divided before they are compared")
 

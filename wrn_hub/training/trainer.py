@@ -275,9 +275,10 @@ def _train(
     if by_winograd:
         winograd(bare)
     ema = ModelEmaV3(bare, decay=options.ema_decay) if options.ema_decay else None
-    teacher = Teacher(options.teacher, bare, training.classes, device) if options.teacher else None
-    if teacher and by_winograd:
-        winograd(teacher.model)
+    teachers = [Teacher(name, bare, training.classes, device) for name in options.teacher]
+    if by_winograd:
+        for teacher in teachers:
+            winograd(teacher.model)
     history: list[dict[str, Any]] = []
     first_step, losses, correct, seconds = 0, torch.zeros(len(loader)), torch.zeros((), dtype=torch.long), 0.0
     if state:
@@ -312,7 +313,7 @@ def _train(
     parts = options.progressive_sizes or (size,)
     sizes = [parts[epoch * len(parts) // options.epochs] for epoch in range(options.epochs)]
     measured = "held_out" if options.held_out else "test"
-    update = Update(options, accelerator, bare, optimizer, classes, teacher)
+    update = Update(options, accelerator, bare, optimizer, classes, teachers)
     interrupt.start(accelerator)
 
     def save(step: int) -> Path | None:

@@ -1,4 +1,4 @@
-"""One batch: mixed, forward, compared with its targets and a teacher, backward, once more with SAM, and the step."""
+"""One batch: mixed, forward, compared with its targets and its teachers, backward, once more with SAM, and the step."""
 from contextlib import nullcontext
 from typing import Any
 
@@ -24,15 +24,15 @@ class Update:
         bare: The model as it was before it was compiled or spread over processes.
         optimizer: Prepared by the accelerator.
         classes: Number of classes.
-        teacher: The net to learn from too, or None.
+        teachers: The nets to learn from too, by the mean of their logits.
     """
 
     def __init__(
         self, options: TrainOptions, accelerator: Accelerator, bare: nn.Module, optimizer: Any, classes: int,
-        teacher: Teacher | None,
+        teachers: list[Teacher],
     ) -> None:
         self.options, self.accelerator, self.bare, self.optimizer = options, accelerator, bare, optimizer
-        self.classes, self.teacher = classes, teacher
+        self.classes, self.teachers = classes, teachers
         self.rho = options.sam_rho or options.asam_rho
 
     def __call__(
@@ -56,7 +56,7 @@ class Update:
             images, targets = mix(images, labels, self.classes, options.mixup, options.cutmix, key)
             labels = targets.argmax(1)
         with self.accelerator.autocast():
-            guide = self.teacher(images) if self.teacher else None
+            guide = torch.stack([teacher(images) for teacher in self.teachers]).mean(0) if self.teachers else None
         # each process goes uphill on its own images, as in SAM's own experiments (m-sharpness, its section 4.1)
         loss, logits = self._forward_backward(net, images, targets, guide, batches, share=last and not self.rho)
         correct = (logits.argmax(1) == labels).sum()
