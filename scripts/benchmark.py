@@ -1,15 +1,18 @@
 """Measure training steps beside other loops, inference, and how cost grows: tables, JSON with every timing, a plot.
 
-python scripts/benchmark.py --output benchmarks/cpu.json                       # wrn_16_2; makes cpu.png too
-python scripts/benchmark.py --sections inference --model wrn_28_10             # beside pytorchcv's net of this size
-python scripts/benchmark.py --quick                                            # a rehearsal in a minute or two
-python scripts/benchmark.py --tables benchmarks/cpu.json --readme README.md    # draw again what was measured
+python scripts/benchmark.py --output model_cards/benchmarks/cpu.json   # wrn_16_2; makes cpu.png too
+python scripts/benchmark.py --sections inference --model wrn_28_10     # beside pytorchcv's net of this size
+python scripts/benchmark.py --quick                                    # a rehearsal in a minute or two
+python scripts/benchmark.py --tables model_cards/benchmarks/cpu.json   # draw again what was measured
+
+--readme model_cards/benchmarks/README.md puts the tables of that folder there.
 
 On an H100 or H200, one GPU, nothing else running:
 
-python scripts/benchmark.py --model wrn_28_10 --batch-size 512 --compile max-autotune --output benchmarks/h200.json
+python scripts/benchmark.py --model wrn_28_10 --batch-size 512 --compile max-autotune \\
+    --output model_cards/benchmarks/h200.json
 python scripts/benchmark.py --model wrn_16_2 --batch-size 1024 --compile reduce-overhead --sections train inference \\
-    --output benchmarks/h200_wrn_16_2.json
+    --output model_cards/benchmarks/h200_wrn_16_2.json
 """
 import logging
 import shlex
@@ -32,7 +35,7 @@ def main() -> None:
 
     from wrn_hub.benchmark.report import Benchmark, markdown, picture, readme_section
     from wrn_hub.benchmark.run import measure
-    from wrn_hub.reporting.variants import update_between_marks
+    from wrn_hub.cards.variants import update_between_marks
 
     logging.getLogger("wrn_hub.training").setLevel(logging.WARNING)  # its epochs are not what is shown here
     if args.tables:
@@ -46,7 +49,7 @@ def main() -> None:
     if path:
         picture(benchmark, path.with_suffix(".png"))
     if args.readme:
-        update_between_marks(args.readme, readme_section(args.readme.parent / "benchmarks"), "speed")
+        update_between_marks(args.readme, readme_section(args.readme.parent), "speed")
 
 
 if __name__ == "__main__":

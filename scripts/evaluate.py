@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="measure every staged model again; fail where one differs")
     args = parser.parse_args()
 
-    from wrn_hub.reporting.evaluate import evaluate_source, measure_again, public_command
+    from wrn_hub.evaluation.evaluate import evaluate_source, measure_again, public_command
 
     if args.all:
         for line in measure_again(STAGED, args.data_dir, args.batch_size):

@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("file", nargs="?", type=Path, help="file whose tables are brought up to date")
     args = parser.parse_args()
 
-    from wrn_hub.reporting.variants import markdown_table, update_between_marks, variants, weights_table
+    from wrn_hub.cards.variants import markdown_table, update_between_marks, variants, weights_table
 
     for mark, table in (("models", markdown_table(variants())), ("weights", weights_table())):
         if args.file:

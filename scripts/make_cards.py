@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="change nothing; fail where a card or picture is stale")
     args = parser.parse_args()
 
-    from wrn_hub.reporting.index import check_cards, write_cards
+    from wrn_hub.cards.index import check_cards, write_cards
 
     if args.check:
         wrong = check_cards(ROOT)

@@ -23,8 +23,8 @@ def main() -> None:
     import timm
 
     from wrn_hub.errors import UserError
-    from wrn_hub.reporting.evaluate import public_command
-    from wrn_hub.reporting.speed import measure_speeds
+    from wrn_hub.evaluation.evaluate import public_command
+    from wrn_hub.evaluation.speed import measure_speeds
 
     if args.models and args.output == SPEED:
         raise UserError("some models alone are no table of all: name another file with --output")

@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--output", help="file to write to instead of the screen")
     args = parser.parse_args()
 
-    from wrn_hub.reporting.predict import check_output, predict, write_predictions
+    from wrn_hub.evaluation.predict import check_output, predict, write_predictions
 
     check_output(args.output)
     write_predictions(predict(args.images, args.model, args.topk, args.batch_size), args.format, args.output)

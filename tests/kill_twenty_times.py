@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from wrn_hub.data import load_dataset
-from wrn_hub.environment import hardware, versions
+from wrn_hub.record import hardware, versions
 
 TRAIN = Path(__file__).resolve().parent.parent / "scripts" / "train.py"
 

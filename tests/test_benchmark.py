@@ -12,10 +12,10 @@ from wrn_hub.benchmark.inference import pytorchcv_net
 from wrn_hub.benchmark.measure import Rival, paired_ratio, peak_memory, race, steps_for, training_flops
 from wrn_hub.benchmark.options import BenchmarkOptions
 from wrn_hub.benchmark.report import Benchmark, markdown, readme_section
+from wrn_hub.cards.plots import digest_of
 from wrn_hub.errors import UserError
+from wrn_hub.kernels.winograd import computes
 from wrn_hub.models.wide_resnet import wide_resnet
-from wrn_hub.models.winograd import computes
-from wrn_hub.reporting.plots import digest_of
 from wrn_hub.training.options import TrainOptions
 from wrn_hub.training.trainer import uses_winograd
 
@@ -42,10 +42,11 @@ def run(monkeypatch, tmp_path, capsys):
 
 
 def test_all_sections_are_measured_and_told(run):
-    Path("README.md").write_text("before\n<!-- speed -->\n<!-- /speed -->\nafter\n")
-    code, out, err = run(*TINY, "--precision", "bf16", "--output", "benchmarks/tiny.json", "--readme", "README.md")
+    Path("speed").mkdir()
+    Path("speed/README.md").write_text("before\n<!-- speed -->\n<!-- /speed -->\nafter\n")
+    code, out, err = run(*TINY, "--precision", "bf16", "--output", "speed/tiny.json", "--readme", "speed/README.md")
     assert code == 0, err
-    benchmark = Benchmark.read(Path("benchmarks/tiny.json"))
+    benchmark = Benchmark.read(Path("speed/tiny.json"))
     assert out.strip() == markdown(benchmark).strip()
     assert benchmark.settings["precision"] == "bf16" and "--batch-sizes 1,2" in benchmark.command
     assert not {"", None} & {benchmark.hardware, benchmark.date, benchmark.versions["torch"]}
@@ -79,9 +80,9 @@ def test_all_sections_are_measured_and_told(run):
         assert len(points) == 4 and points[0]["time_ratio"] == points[0]["flops_ratio"] == 1
         assert points[-1]["flops_ratio"] > 2
 
-    assert digest_of(Path("benchmarks/tiny.png"))
-    readme = Path("README.md").read_text()
-    assert readme == f"before\n<!-- speed -->\n{readme_section(Path('benchmarks'))}<!-- /speed -->\nafter\n"
+    assert digest_of(Path("speed/tiny.png"))
+    readme = Path("speed/README.md").read_text()
+    assert readme == f"before\n<!-- speed -->\n{readme_section(Path('speed'))}<!-- /speed -->\nafter\n"
     assert "![Speed on " in readme and benchmark.command in readme
 
 

@@ -13,12 +13,12 @@ import timm
 from hub_server import served
 
 import wrn_hub
+from wrn_hub.cards.variants import variants
 from wrn_hub.hub.markdown import render, split_card
 from wrn_hub.hub.pages import rows
 from wrn_hub.hub.serve import application
 from wrn_hub.hub.store import FolderStore
 from wrn_hub.models.export import save_model
-from wrn_hub.reporting.variants import variants
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "wrn_16_2.cifar10"

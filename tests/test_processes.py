@@ -58,7 +58,7 @@ import sys
 import timm, torch, torch.nn.functional as F, wrn_hub
 from wrn_hub.data import load_dataset
 from wrn_hub.data.loader import TrainLoader
-from wrn_hub.environment import accelerator_for
+from wrn_hub.processes import accelerator_for
 
 accelerator = accelerator_for("fp32")
 assert accelerator.num_processes == 2

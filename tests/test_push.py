@@ -12,10 +12,10 @@ import torch
 import yaml
 from hub_server import TOKEN, Fault
 
+from wrn_hub.cards.user_card import user_card
 from wrn_hub.errors import UserError
 from wrn_hub.hub.push import check_push, push
 from wrn_hub.models.build import ModelSource, class_names
-from wrn_hub.reporting.user_card import user_card
 from wrn_hub.training.options import TrainOptions
 from wrn_hub.training.trainer import train
 

@@ -7,9 +7,9 @@ import timm
 import torch
 
 from wrn_hub.benchmark.report import readme_section
+from wrn_hub.cards.variants import markdown_table, variants, weights_table
+from wrn_hub.kernels.winograd import computes
 from wrn_hub.models.export import save_model
-from wrn_hub.models.winograd import computes
-from wrn_hub.reporting.variants import markdown_table, variants, weights_table
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -31,5 +31,7 @@ def test_the_tables_are_up_to_date(table):
 
 
 def test_the_figures_of_speed_are_those_that_were_measured():
-    section = f"<!-- speed -->\n{readme_section(ROOT / 'benchmarks')}<!-- /speed -->"
-    assert section in README, "run: python scripts/benchmark.py --tables benchmarks/NAME.json --readme README.md"
+    folder = ROOT / "model_cards" / "benchmarks"
+    section = f"<!-- speed -->\n{readme_section(folder)}<!-- /speed -->"
+    readme = folder / "README.md"
+    assert section in readme.read_text(), f"run: python scripts/benchmark.py --tables ONE.json --readme {readme}"

@@ -15,16 +15,16 @@ from safetensors.torch import load_file
 
 import wrn_hub  # noqa: F401
 from wrn_hub.data import ImageDataset
-from wrn_hub.environment import accelerator_for
 from wrn_hub.errors import UserError
+from wrn_hub.evaluation import metrics
+from wrn_hub.evaluation.corruptions import KINDS, SEVERITIES, corrupt
+from wrn_hub.evaluation.cost import cost_of
+from wrn_hub.evaluation.evaluate import evaluate, public_command
+from wrn_hub.evaluation.results import Results
+from wrn_hub.evaluation.speed import SpeedTable, measure_speeds
+from wrn_hub.kernels.winograd import WinogradConv2d
 from wrn_hub.models.export import save_model
-from wrn_hub.models.winograd import WinogradConv2d
-from wrn_hub.reporting import metrics
-from wrn_hub.reporting.corruptions import KINDS, SEVERITIES, corrupt
-from wrn_hub.reporting.cost import cost_of
-from wrn_hub.reporting.evaluate import evaluate, public_command
-from wrn_hub.reporting.results import Results
-from wrn_hub.reporting.speed import SpeedTable, measure_speeds
+from wrn_hub.processes import accelerator_for
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -147,7 +147,7 @@ def test_mirrored_and_corrupted_images_can_be_left_out(net, dataset):
 def test_winograd_for_the_copies_changes_neither_their_results_nor_the_model(net, dataset, monkeypatch):
     quick = evaluate(net, "mine", dataset, accelerator_for("fp32"), corruption_images=50)
     assert not any(isinstance(module, WinogradConv2d) for module in net.modules())
-    monkeypatch.setattr("wrn_hub.reporting.evaluate.computes", lambda dtype: False)
+    monkeypatch.setattr("wrn_hub.evaluation.evaluate.computes", lambda dtype: False)
     direct = evaluate(net, "mine", dataset, accelerator_for("fp32"), corruption_images=50)
     assert (quick.flip_agreement, quick.corruptions) == (direct.flip_agreement, direct.corruptions)
 

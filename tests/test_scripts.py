@@ -19,11 +19,11 @@ from PIL import Image
 
 import wrn_hub  # noqa: F401
 from wrn_hub.cli import EXTRAS, Parser, add_options, options_from
+from wrn_hub.evaluation.predict import find_images
+from wrn_hub.evaluation.results import Results
 from wrn_hub.models.build import ModelSource, class_names
 from wrn_hub.models.export import save_model
 from wrn_hub.recipes import load_recipe, recipe_names
-from wrn_hub.reporting.predict import find_images
-from wrn_hub.reporting.results import Results
 from wrn_hub.training.options import TrainOptions
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"

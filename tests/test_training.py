@@ -16,9 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import wrn_hub  # noqa: F401
 from wrn_hub.data import load_dataset
-from wrn_hub.environment import open_cores
 from wrn_hub.errors import UserError
 from wrn_hub.hub.stage import stage
+from wrn_hub.processes import open_cores
 from wrn_hub.training.finetune import choose_lr, finetune_defaults, versus_scratch
 from wrn_hub.training.options import TrainOptions
 from wrn_hub.training.trainer import schedule, train
@@ -250,7 +250,7 @@ def test_the_recorded_learning_rates_are_the_best_of_those_tried():
     ({"OMP_NUM_THREADS": "1", "ACCELERATE_MIXED_PRECISION": "no", "LOCAL_WORLD_SIZE": "4096"}, 1),
 ])
 def test_a_process_computes_on_its_share_of_the_cores(environment, threads):
-    code = "from wrn_hub.environment import use_cores; use_cores(); import torch; print(torch.get_num_threads())"
+    code = "from wrn_hub.processes import use_cores; use_cores(); import torch; print(torch.get_num_threads())"
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "ACCELERATE_"))}
     used = subprocess.run(
         [sys.executable, "-c", code], env={**inherited, **environment}, capture_output=True, text=True, check=True)

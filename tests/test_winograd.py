@@ -11,8 +11,8 @@ from torch import nn
 
 import wrn_hub
 from wrn_hub.errors import UserError
-from wrn_hub.models import winograd as module
-from wrn_hub.models.winograd import WinogradConv2d, computes, winograd
+from wrn_hub.kernels import winograd as module
+from wrn_hub.kernels.winograd import WinogradConv2d, computes, winograd
 from wrn_hub.training.trainer import train
 
 needs_compiler = pytest.mark.skipif(not computes(torch.float32), reason="no C++ compiler")

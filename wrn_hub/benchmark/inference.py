@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..kernels.winograd import computes, winograd
 from ..models.build import ModelSource, compiled
 from ..models.fold import fold_batch_norm
-from ..models.winograd import computes, winograd
 from .measure import Rival, Steps, peak_memory, race, row, steps_for, two_steps
 from .options import BenchmarkOptions
 

@@ -9,6 +9,7 @@ from ..training.options import option
 __all__ = ["SECTIONS", "BenchmarkOptions"]
 
 SECTIONS = ("train", "inference", "growth")
+AXES = {"width": "width k", "depth": "depth n", "batch_size": "batch", "images": "images"}  # what a cost grows along
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from ..reporting.plots import BLUE, GRAY, ORANGE
-from .report import AXES
+from ..cards.plots import BLUE, GRAY, ORANGE
+from .options import AXES
 
 __all__ = ["draw"]
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..files import write_whole
+from .options import AXES
 
-__all__ = ["AXES", "VERSION", "Benchmark", "markdown", "picture", "readme_section"]
+__all__ = ["VERSION", "Benchmark", "markdown", "picture", "readme_section"]
 
 VERSION = 1
-AXES = {"width": "width k", "depth": "depth n", "batch_size": "batch", "images": "images"}
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,7 @@ class Benchmark:
 
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}")
-        beside.write_text(json.dumps(asdict(self), indent=2) + "\n")
-        beside.replace(path)
+        write_whole(path, json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "Benchmark":
@@ -150,7 +148,7 @@ def readme_section(folder: Path) -> str:
         benchmark = Benchmark.read(path)
         parts.append(
             f"`{benchmark.command}`\n\n{markdown(benchmark)}\n"
-            f"![Speed on {benchmark.hardware}]({folder.name}/{path.stem}.png)\n")
+            f"![Speed on {benchmark.hardware}]({path.stem}.png)\n")
     return "\n".join(parts) or "No measurement is kept in this repository yet.\n"
 
 
@@ -161,7 +159,7 @@ def picture(benchmark: Benchmark, path: Path) -> None:
         UserError: matplotlib, of the extra "cards", is not installed.
     """
     try:
-        from ..reporting.plots import save
+        from ..cards.plots import save
         from .plot import draw
     except ImportError as error:
         raise UserError(f"no picture without matplotlib ({error}): pip install 'wrn-hub[cards]'") from None

@@ -7,9 +7,9 @@ import torch
 import torchvision
 from accelerate import PartialState
 
-from ..environment import hardware, now, open_cores, use_cores, versions
 from ..models.build import ModelSource
-from ..training.trainer import fast_precision
+from ..processes import fast_precision, open_cores, use_cores
+from ..record import hardware, now, versions
 from .growth import measure_growth
 from .inference import measure_inference, pytorchcv_net
 from .options import SECTIONS, BenchmarkOptions

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from ..data import ImageDataset
+from ..kernels.winograd import winograd
 from ..models.build import ModelSource, compiled
-from ..models.winograd import winograd
 from ..training.options import TrainOptions
 from ..training.trainer import train, uses_winograd
 from .measure import (

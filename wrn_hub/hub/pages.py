@@ -15,8 +15,8 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
+from ..cards.variants import Variant, variants
 from ..facts import DATASETS
-from ..reporting.variants import Variant, variants
 from .markdown import as_list, mapping, read_card, render
 from .routes import card
 from .store import CARD, CONFIG, WEIGHTS, File, FolderStore, NotFound, Revision

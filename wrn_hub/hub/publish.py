@@ -9,8 +9,8 @@ from typing import Any
 from huggingface_hub import HfApi
 
 from .. import __version__
+from ..cards.card import check_card
 from ..errors import UserError, nearest
-from ..reporting.card import check_card
 from ..weights import file_sha256, staged
 from .repository import Difference, check_access, commit, compare, plainly, verify
 from .stage import list_in_manifest

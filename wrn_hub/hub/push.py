@@ -6,8 +6,8 @@ from tempfile import TemporaryDirectory
 
 from huggingface_hub import HfApi
 
+from ..cards.user_card import shareable_settings, user_card
 from ..errors import UserError
-from ..reporting.user_card import shareable_settings, user_card
 from .repository import check_access, commit, compare, verify
 from .store import CARD, repository_files
 

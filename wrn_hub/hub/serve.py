@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ..cards.variants import size_and_cost, variant_names
 from ..errors import UserError
-from ..reporting.variants import size_and_cost, variant_names
 from .pages import page_routes, problem_page
 from .routes import error, not_found, read_routes
 from .store import FolderStore, NotFound

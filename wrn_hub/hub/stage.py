@@ -1,6 +1,5 @@
 """Stage a finished run: ``model_cards/<arch.tag>/`` becomes a Hub repository to be, and the manifest lists it."""
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import timm
 from .. import models  # noqa: F401  registers the Wide ResNets
 from ..errors import UserError
 from ..facts import DATASETS
+from ..files import read_json, write_whole
 from ..models.export import save_model
 from ..weights import file_sha256
 
@@ -58,9 +58,7 @@ def stage(run: str | Path, name: str, checkout: str | Path) -> dict[str, Any]:
 def list_in_manifest(checkout: Path, name: str, **facts: Any) -> dict[str, Any]:
     """Set facts of ``name`` in a checkout's manifest, whose file is replaced whole; returns the entry."""
     file = checkout / "wrn_hub" / "weights.json"
-    manifest = json.loads(file.read_text())
+    manifest = read_json(file)
     manifest[name] = {**manifest.get(name, {}), **facts}
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    beside.write_text(json.dumps(dict(sorted(manifest.items())), indent=2) + "\n")
-    beside.replace(file)
+    write_whole(file, json.dumps(dict(sorted(manifest.items())), indent=2) + "\n", durable=True)
     return manifest[name]

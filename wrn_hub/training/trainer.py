@@ -24,13 +24,15 @@ from tqdm import tqdm
 
 from ..data import ImageDataset, load_dataset
 from ..data.loader import TrainLoader
-from ..environment import accelerator_for, cpu_features, hardware, process_state, use_cores, versions
 from ..errors import Stopped, UserError, first_line, nearest
+from ..evaluation.logits import dataset_logits
 from ..facts import DATASETS
-from ..inference import dataset_logits
+from ..files import write_whole
+from ..kernels.winograd import computes, prepare, winograd
 from ..models.build import ModelSource, compiled
 from ..models.export import save_model
-from ..models.winograd import computes, prepare, winograd
+from ..processes import accelerator_for, fast_precision, process_state, use_cores
+from ..record import cpu_features, hardware, versions
 from . import checkpoint, muon  # noqa: F401  # muonsgd is among timm's optimizers from then on
 from .distill import Teacher
 from .interrupt import STOP, Interrupt
@@ -65,16 +67,6 @@ class TrainResult:
         return (
             f"{self.measured.replace('_', '-')} accuracy {self.accuracy:.2%} in {self.seconds:.0f} s\n"
             f'timm.create_model("local-dir:{self.folder / "model"}", pretrained=True) loads the model')
-
-
-def fast_precision(device: torch.device) -> str:
-    """'bf16' where the hardware multiplies matrices in it, else 'fp32' (an emulated bf16 is many times slower)."""
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    if device.type == "cpu":
-        can = cpu_features()
-        return "bf16" if can.get("avx512_bf16") or can.get("amx_bf16") else "fp32"
-    return "fp32"
 
 
 def _next_free(options: TrainOptions) -> Path:
@@ -305,7 +297,7 @@ def _train(
 
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "args.json", json.dumps(settings, indent=2) + "\n")
+        write_whole(folder / "args.json", json.dumps(settings, indent=2) + "\n")
     accelerator.init_trackers("wrn_hub")
     for tracker in accelerator.trackers:
         if tracker.name != "tensorboard":  # which would show the settings as a run beside the run
@@ -467,11 +459,4 @@ def _write_metrics(path: Path, history: list[dict[str, Any]]) -> None:
     table = csv.DictWriter(text, list(dict.fromkeys(key for row in history for key in row)))
     table.writeheader()
     table.writerows(history)
-    _write(path, text.getvalue())
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    beside = path.with_name(f".{path.name}")
-    beside.write_text(text, newline="")
-    beside.replace(path)
+    write_whole(path, text.getvalue())

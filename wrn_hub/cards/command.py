@@ -40,7 +40,7 @@ def train_command(settings: dict[str, Any]) -> str:
             continue
         value = settings[item.name]
         value = tuple(value) if isinstance(value, list) else value
-        if value == resolved.get(item.name, item.default):
+        if value is None or value == resolved.get(item.name, item.default):
             continue
         flag = "--" + item.name.replace("_", "-")
         if isinstance(value, bool):

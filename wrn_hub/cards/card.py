@@ -20,14 +20,15 @@ from safetensors.torch import load_file
 
 from .. import models  # noqa: F401  registers the Wide ResNets
 from ..errors import UserError
+from ..evaluation import metrics
+from ..evaluation.corruptions import KINDS
+from ..evaluation.results import Results
 from ..facts import DATASETS
 from ..weights import MANIFEST, file_sha256
-from . import metrics, plots
+from . import plots
 from .command import train_command
-from .corruptions import KINDS
 from .metadata import check_metadata, check_text, front_matter
 from .reported import Reported, reported
-from .results import Results
 
 __all__ = [
     "BIBTEX", "Staged", "card_text", "check_card", "classify_snippet", "features_snippet", "percent", "reported_table",
@@ -235,7 +236,7 @@ def _corruption_lines(staged: Staged) -> list[str]:
         "### Corrupted images",
         "",
         f"Top-1 accuracy on the first {corruptions.images:,} images of the split, corrupted by "
-        f"`wrn_hub.reporting.corruptions` (seed {corruptions.seed}); on these as they are it is "
+        f"`wrn_hub.evaluation.corruptions` (seed {corruptions.seed}); on these as they are it is "
         f"{percent(corruptions.clean)}. The kinds are in the manner of CIFAR-10-C, but are not its images: don't "
         "compare the numbers.",
         "",

@@ -10,12 +10,13 @@ from timm.models import get_arch_pretrained_cfgs
 
 from .. import models  # noqa: F401  registers the Wide ResNets
 from ..errors import UserError
+from ..evaluation.cost import Cost, cost_of
+from ..evaluation.results import Results
+from ..evaluation.speed import SpeedTable
 from ..facts import DATASETS
+from ..files import write_whole
 from ..weights import MANIFEST, search_path
-from .cost import Cost, cost_of
 from .reported import best_reported, reported
-from .results import Results
-from .speed import SpeedTable
 
 __all__ = [
     "Variant", "markdown_table", "size_and_cost", "speeds", "table", "update_between_marks", "variant_names",
@@ -182,7 +183,5 @@ def update_between_marks(path: Path, table: str, mark: str = "models") -> bool:
         raise UserError(f"{path} lacks the lines {first.strip()} and {last}: add both where the table is to stand")
     new = f"{head}{first}{table}{last}{tail}"
     if new != text:
-        beside = path.with_name(f".{path.name}")
-        beside.write_text(new)
-        beside.replace(path)
+        write_whole(path, new)
     return new != text

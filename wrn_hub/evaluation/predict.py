@@ -15,6 +15,7 @@ from timm.data import create_transform, resolve_data_config
 from ..data.encoded import decode
 from ..data.folder import SUFFIXES, image_files
 from ..errors import UserError
+from ..files import write_whole
 from ..models.build import ModelSource, class_names
 
 __all__ = ["Prediction", "check_output", "find_images", "predict", "write_predictions"]
@@ -121,7 +122,4 @@ def write_predictions(predictions: Sequence[Prediction], form: str = "table", ou
     if output is None:
         sys.stdout.write(text.getvalue())
         return
-    path = Path(output)
-    beside = path.with_name(f".{path.name}")
-    beside.write_text(text.getvalue())
-    beside.replace(path)
+    write_whole(output, text.getvalue())

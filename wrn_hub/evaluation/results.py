@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from ..errors import UserError
+from ..files import write_whole
 
 __all__ = ["VERSION", "Corruptions", "Dataset", "PeakMemory", "Preprocessing", "Results", "Speed", "strictly"]
 
@@ -46,7 +47,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Corruptions:
-    """Top-1 on corrupted copies of the first images, see :mod:`wrn_hub.reporting.corruptions`.
+    """Top-1 on corrupted copies of the first images, see :mod:`wrn_hub.evaluation.corruptions`.
 
     Attributes:
         images: How many, from the first on.
@@ -164,11 +165,7 @@ class Results:
 
     def write(self, path: str | Path) -> None:
         """Write the file, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}")
-        beside.write_text(json.dumps(asdict(self), indent=2) + "\n")
-        beside.replace(path)
+        write_whole(path, json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def read(cls, path: str | Path) -> "Results":

@@ -13,8 +13,10 @@ import timm
 import torch
 
 from .. import models  # noqa: F401  registers the Wide ResNets
-from ..environment import accelerator_for, hardware, now, use_cores, versions
 from ..errors import UserError, nearest
+from ..files import write_whole
+from ..processes import accelerator_for, use_cores
+from ..record import hardware, now, versions
 from .cost import fastest_pass, peak_memory, reset_peak_memory
 from .results import strictly
 
@@ -60,9 +62,7 @@ class SpeedTable:
 
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all."""
-        beside = path.with_name(f".{path.name}")
-        beside.write_text(json.dumps(asdict(self), indent=2) + "\n")
-        beside.replace(path)
+        write_whole(path, json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "SpeedTable":

@@ -3,8 +3,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from .data.dataset import ImageDataset
-from .data.loader import EvalLoader
+from ..data.dataset import ImageDataset
+from ..data.loader import EvalLoader
 
 __all__ = ["dataset_logits"]
 

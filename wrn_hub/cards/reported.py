@@ -28,7 +28,7 @@ class Reported:
 
 @cache
 def _table() -> dict[str, dict[str, list[Reported]]]:
-    text = resources.files("wrn_hub.reporting").joinpath("reported.toml").read_text()
+    text = resources.files("wrn_hub.cards").joinpath("reported.toml").read_text()
     return {
         arch: {dataset: [Reported(**entry) for entry in entries] for dataset, entries in datasets.items()}
         for arch, datasets in tomllib.loads(text).items()}

@@ -3,6 +3,7 @@
 Whether a picture is stale is seen by its digest: another version of matplotlib draws other bytes for equal numbers.
 """
 import hashlib
+import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ import matplotlib.pyplot as plt
 import torch
 from PIL import Image
 
-from .metrics import Reliability
+from ..evaluation.metrics import Reliability
+from ..files import write_whole
 
 __all__ = [
     "Point", "confusion_plot", "corruption_plot", "curve_plot", "digest", "digest_of", "frontier_plot",
@@ -50,10 +52,10 @@ def digest_of(path: Path) -> str | None:
 def save(path: Path, draw: Callable[..., plt.Figure], *inputs: object) -> None:
     """Draw a picture and write it, whole or not at all."""
     figure = draw(*inputs)
-    beside = path.with_name(f".{path.name}")
-    figure.savefig(beside, format="png", metadata={_KEY: digest(*inputs), "Software": None})
+    content = io.BytesIO()
+    figure.savefig(content, format="png", metadata={_KEY: digest(*inputs), "Software": None})
     plt.close(figure)
-    beside.replace(path)
+    write_whole(path, content.getvalue())
 
 
 def curve_plot(epochs: Sequence[int], train: Sequence[float], test: Sequence[tuple[int, float]]) -> plt.Figure:

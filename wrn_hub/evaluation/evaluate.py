@@ -16,15 +16,17 @@ from torch import nn
 
 from ..data import ImageDataset, load_dataset
 from ..data.loader import EvalLoader
-from ..environment import accelerator_for, hardware, now, use_cores, versions
 from ..errors import UserError
-from ..inference import dataset_logits
+from ..files import write_whole
+from ..kernels.winograd import computes, winograd
 from ..models.build import ModelSource
-from ..models.winograd import computes, winograd
+from ..processes import accelerator_for, use_cores
+from ..record import hardware, now, versions
 from ..weights import file_sha256, staged
 from . import metrics
 from .corruptions import KINDS, SEVERITIES, corrupt
 from .cost import cost_of, fastest_pass, peak_memory
+from .logits import dataset_logits
 from .results import Corruptions, Dataset, PeakMemory, Preprocessing, Results, Speed
 
 __all__ = ["evaluate", "evaluate_source", "measure_again", "public_command"]
@@ -162,17 +164,10 @@ def evaluate(
     if output and accelerator.is_main_process:
         worst = metrics.worst(logits, labels)
         pixels = torch.from_numpy(np.ascontiguousarray(dataset.images[worst.numpy()]))
-        output.mkdir(parents=True, exist_ok=True)
-        _write(output / "logits.safetensors", save({"logits": logits, "labels": labels}))
-        _write(output / "worst.safetensors", save({"images": pixels, "index": worst}))
+        write_whole(output / "logits.safetensors", save({"logits": logits, "labels": labels}))
+        write_whole(output / "worst.safetensors", save({"images": pixels, "index": worst}))
         results.write(output / "results.json")
     return results
-
-
-def _write(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}")
-    beside.write_bytes(content)
-    beside.replace(path)
 
 
 def evaluate_source(

@@ -1,50 +1,17 @@
-"""Where and with what something was computed, for the record."""
+"""The processes that compute together, their device, their precision and their threads."""
 import os
-import platform
-from datetime import UTC, datetime
 from typing import Any
 
 import psutil
-import timm
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import parse_flag_from_env
 
 from .errors import UserError
+from .record import cpu_features
 
-__all__ = ["accelerator_for", "cpu_features", "hardware", "now", "open_cores", "process_state", "use_cores", "versions"]
-
-
-def cpu_features() -> dict:
-    """What the CPU can do, as torch names it; empty on a torch that doesn't tell."""
-    return getattr(torch.cpu, "get_capabilities", dict)()
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
-    from . import __version__
-
-    return {"python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__,
-            "wrn_hub": __version__}
-
-
-def hardware(device: torch.device) -> str:
-    """Name of the device, for a CPU with its number of threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    if device.type == "cpu":
-        can = cpu_features()
-        widest = next((name for name in ("amx_bf16", "avx512_bf16", "avx512_f", "avx2") if can.get(name)), "")
-        name = " ".join(filter(None, ["CPU", can.get("cpu_name", platform.machine()), widest]))
-        threads = torch.get_num_threads()
-        return f"{name}, {threads} thread{'s' if threads > 1 else ''}"
-    return device.type
-
-
-def now() -> str:
-    """The time in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+__all__ = ["accelerator_for", "fast_precision", "open_cores", "process_state", "use_cores"]
 
 
 def process_state() -> PartialState:
@@ -97,3 +64,13 @@ def use_cores(threads: int | None = None) -> None:
         threads = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if threads is not None:
         torch.set_num_threads(threads)
+
+
+def fast_precision(device: torch.device) -> str:
+    """'bf16' where the hardware multiplies matrices in it, else 'fp32' (an emulated bf16 is many times slower)."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if device.type == "cpu":
+        can = cpu_features()
+        return "bf16" if can.get("avx512_bf16") or can.get("amx_bf16") else "fp32"
+    return "fp32"

@@ -1,0 +1,155 @@
+"""What comes from a disk and what goes to it: one reader a format, one writer, one lock.
+
+Whatever is wrong with a user's file is said in one line with its path. What is written stands under its name whole or
+not at all, and two processes that write the same file don't meet.
+"""
+import json
+import os
+import platform
+import secrets
+import stat
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from .errors import UserError, first_line
+
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["locked", "read_json", "read_tensors", "read_text", "read_toml", "write_whole"]
+
+
+def read_text(path: str | Path) -> str:
+    """A text file, which is UTF-8 on every machine.
+
+    Raises:
+        UserError: it can't be read or isn't text.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or first_line(error)}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def read_json(path: str | Path, kind: type = dict) -> Any:
+    """A JSON file.
+
+    Args:
+        path: The file.
+        kind: What its outermost value has to be: dict or list.
+
+    Raises:
+        UserError: it can't be read, isn't JSON, or holds something else.
+    """
+    try:
+        content = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: not JSON ({first_line(error)})") from None
+    if not isinstance(content, kind):
+        raise UserError(f"{path}: holds a {type(content).__name__}, needed is a {kind.__name__}")
+    return content
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """A TOML file.
+
+    Raises:
+        UserError: it can't be read or isn't TOML.
+    """
+    try:
+        return tomllib.loads(read_text(path))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UserError(f"{path}: not TOML ({first_line(error)})") from None
+
+
+def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file, on the CPU.
+
+    Raises:
+        UserError: it can't be read, is damaged or is of another format.
+    """
+    try:
+        return load_file(path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or first_line(error)}") from None
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"{path}: damaged, or not a safetensors file ({first_line(error)})") from None
+
+
+def write_whole(path: str | Path, content: str | bytes, durable: bool = False) -> None:
+    """Write a file beside its name and rename it: readers see the old or the new one, never a part.
+
+    Args:
+        path: The file; a link is followed. Folders above it are made.
+        content: Text, written as UTF-8 with the line ends that it has, or bytes.
+        durable: Wait for the disk, for what a loss of power may not take.
+
+    Raises:
+        UserError: something that is not a regular file bears the name: a folder, a device, a pipe.
+        OSError: it can't be written; the old content stays.
+    """
+    place = Path(path).resolve()
+    try:
+        mode = place.stat().st_mode
+    except FileNotFoundError:
+        mode = 0
+    if mode and not stat.S_ISREG(mode):
+        raise UserError(f"{path} is not a regular file and isn't replaced: name another")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    beside = place.with_name(f".{place.name[:100]}.{secrets.token_hex(6)}")  # a name that nobody else has
+    try:
+        with open(beside, "xb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            if mode:
+                os.chmod(beside, stat.S_IMODE(mode))
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(beside, place)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
+
+
+@contextmanager
+def locked(path: str | Path, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file, which says by whom and since when; the system frees it when its process ends in any way.
+
+    Args:
+        path: The lock file, which is made and stays.
+        wait: For another holder, as long as it takes; else that is an error.
+
+    Raises:
+        UserError: another process holds it and ``wait`` is False; says which.
+    """
+    if fcntl is None:
+        yield
+        return
+    with open(path, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(f"{Path(path).parent} is in use by {file.read().strip() or 'another process'}") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
