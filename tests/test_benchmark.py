@@ -168,3 +168,16 @@ def test_choices_left_to_the_machine():
     assert left.resolved(torch.device("cuda"), "bf16", 64).workers == 16
     assert max(left.resolved(torch.device("cuda"), "bf16", 64).batch_sizes) > max(
         left.resolved(CPU, "fp32", 2).batch_sizes)
+
+
+def test_every_rival_has_its_own_precision_whatever_ran_before():
+    def steps():
+        while True:
+            seen.append(torch.backends.cudnn.allow_tf32)
+            yield
+
+    seen: list[bool] = []
+    before = torch.backends.cudnn.allow_tf32
+    race([Rival("loop", steps(), tf32=True), Rival("fp32", steps())], {"loop": 1, "fp32": 1}, 1, CPU)
+    assert seen == [True, True, False, False] * 2
+    assert torch.backends.cudnn.allow_tf32 == before

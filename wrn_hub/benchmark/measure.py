@@ -47,17 +47,24 @@ class Rival:
         steps: Does a step whenever it is asked for its next item.
         queued: Batches that worker processes make ahead of time: that many steps aren't timed, as they found their
             images ready.
+        tf32: Whether a GPU may compute convolutions of float32 in TF32, as torch lets it unless it is told otherwise;
+            what is called fp32 here doesn't.
     """
 
     name: str
     steps: Steps
     queued: int = 0
+    tf32: bool = False
 
     def time(self, steps: int, device: torch.device) -> float:
         """Seconds a step, over ``steps`` steps after one that isn't timed."""
-        for _ in range(1 + self.queued):
-            next(self.steps)
-        seconds = clock(device, lambda: [next(self.steps) for _ in range(steps)]) / steps
+        before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, self.tf32
+        try:  # each rival's own turn: neither the one before it nor the trainer decides
+            for _ in range(1 + self.queued):
+                next(self.steps)
+            seconds = clock(device, lambda: [next(self.steps) for _ in range(steps)]) / steps
+        finally:
+            torch.backends.cudnn.allow_tf32 = before
         if self.queued:
             time.sleep(SETTLE)
         return seconds

@@ -107,7 +107,8 @@ def bare_steps(
 def _plain_steps(
     model: nn.Module, data: ImageDataset, batch_size: int, device: torch.device, workers: int
 ) -> Steps:
-    """The loop of the tutorials: torchvision's transforms in worker processes, fp32, NCHW, loss and accuracy read."""
+    """The loop of the tutorials: torchvision's transforms in worker processes, NCHW, loss and accuracy read; in fp32,
+    which on a GPU is torch's default, TF32 in the convolutions."""
     from torchvision import transforms
 
     pictures = _Pictures(data)
@@ -241,7 +242,7 @@ def measure_training(options: BenchmarkOptions, source: ModelSource, device: tor
     probe = Rival("probe", bare_steps(build(), batch, size, device, fast, True, "none", by_winograd))
     steps = dict.fromkeys(["trainer", *(name for name, _, _ in rivals)], steps_for(probe, options.seconds, device))
     data = random_images((1 + steps["trainer"]) * (options.rounds + 1) * batch, size)
-    runners = [Rival(name, make(data), waiting) for name, waiting, make in rivals]
+    runners = [Rival(name, make(data), waiting, tf32="loop" in name) for name, waiting, make in rivals]
     side = 256 if options.quick else 8192 if device.type == "cuda" else 2048
     operations, product = matmul(fast, side, device)
     steps[product.name] = steps_for(product, options.seconds / 4, device)
