@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 from wrn_hub.data import load_dataset, sample
 from wrn_hub.data.cache import cache_folder, cached
 from wrn_hub.data.encoded import decode, resize_and_crop
-from wrn_hub.data.official import FOLDERS
+from wrn_hub.data.official import FOLDERS, read_pickle
 from wrn_hub.errors import UserError
 from wrn_hub.facts import DATASETS
 
@@ -116,15 +116,59 @@ def test_official_files_need_neither_datasets_nor_pyarrow(tmp_path, monkeypatch)
         load_dataset("cifar10", "test")
 
 
-class Exploit:
+class Call:
+    """What a pickle would call, and what it would give the result."""
+
+    def __init__(self, function, *arguments, state=None):
+        self.made = (function, arguments, state) if state else (function, arguments)
+
     def __reduce__(self):
-        return os.mkdir, ("executed",)
+        return self.made
+
+
+def official_array(shape=(1, 3072), data=bytes(3072), dtype=None, fortran=False, kind="u1"):
+    """A pickled array as the official files have it, of parts that needn't fit together."""
+    dtype = dtype or Call(np.dtype, kind, False, True, state=(3, "|", None, None, None, -1, -1, 0))
+    return Call(np.empty(0).__reduce__()[0], np.ndarray, (0,), b"b", state=(1, shape, dtype, fortran, data))
+
+
+STRUCTURED = Call(np.dtype, "V8", False, True, state=(3, "|", None, ("x",), {"x": (np.dtype("O"), 0)}, 8, 1, 16))
+
+
+def test_an_array_put_together_of_its_parts_is_read(tmp_path):
+    path = tmp_path / "test_batch"
+    for protocol in (2, 3, 4):  # 2 is what Python 2 and 3 wrote
+        path.write_bytes(pickle.dumps({"data": official_array((1, 3072), noise(1).tobytes())}, protocol))
+        (images,) = read_pickle(path, "data")
+        assert np.array_equal(images, noise(1).reshape(1, 3, 32, 32).transpose(0, 2, 3, 1))
 
 
 @pytest.mark.parametrize("content", [
-    pytest.param(pickle.dumps({"data": Exploit(), "labels": []}), id="code"),
+    pytest.param(pickle.dumps({"data": Call(os.mkdir, "executed"), "labels": [0]}, 2), id="code"),
+    pytest.param(pickle.dumps({"data": official_array(), "labels": Call(os.mkdir, "executed")}, 4), id="in labels"),
+    pytest.param(b"\x80\x02cos\nmkdir\n(X\x08\x00\x00\x00executedtR.", id="code by hand"),
+    pytest.param(b"cos\nmkdir\n(S'executed'\ntR.", id="code of protocol 0"),
+    pytest.param(b"\x80\x02(X\x08\x00\x00\x00executedios\nmkdir\n.", id="INST"),
+    pytest.param(b"\x80\x02}(X\x04\x00\x00\x00datacos\nmkdir\nX\x08\x00\x00\x00executed\x85\x81u.", id="NEWOBJ"),
+    pytest.param(pickle.dumps({"data": official_array(dtype=STRUCTURED), "labels": [0]}, 2), id="structured dtype"),
+    *(pytest.param(pickle.dumps({"data": official_array(kind=kind), "labels": [0]}, 2), id=f"dtype {kind}")
+      for kind in ("O", "V3072", "i8", "S1")),
+    *(pytest.param(pickle.dumps({"data": official_array(shape), "labels": [0]}, 2), id=f"shape {shape}")
+      for shape in [(2**62, 3072), (-1, 3072), (2, 3072), (3072,), (1, 3072, 2**40), (0, 3072), "ab", 7]),
+    pytest.param(pickle.dumps({"data": official_array(fortran=True), "labels": [0]}, 2), id="other order"),
+    pytest.param(pickle.dumps({"data": official_array(data=[b"x"] * 3072), "labels": [0]}, 2), id="bytes of objects"),
+    pytest.param(pickle.dumps({"data": official_array(data="\u1234" * 3072), "labels": [0]}, 2), id="bytes of text"),
+    *(pytest.param(pickle.dumps({"data": official_array(), "labels": labels}, 2), id=f"labels {str(labels)[:9]}")
+      for labels in [7, [[0]], ["0"], [0.5], [True], [10**30]]),
+    pytest.param(b"\x80\x02" + b"]" * 1_000_001 + b".", id="too many opcodes"),
+    pytest.param(b"\x80\x02}(K\x01K\x02u.", id="a dict by numbers"),
+    pytest.param(b"\x80\x02\x8a\xff" + b"\xff" * 100 + b".", id="cut in a number"),
+    pytest.param(b"\x80\x04\x8e" + b"\xff" * 8 + b"x.", id="2**64 bytes"),
+    pytest.param(b"\x80\x02X\xff\xff\xff\xffx.", id="4 GB of text"),
+    *(pytest.param(b"\x80\x02" + code + b".", id=f"nothing on the stack: {code!r}")
+      for code in (b"", b"a", b"e", b"s", b"u", b"t", b"R", b"b", b"q\x00", b"h\x00", b"\x87", b"\x93", b"K\x01a")),
     pytest.param(pickle.dumps({"data": noise(1)})[:-100], id="truncated"),
-    pytest.param(pickle.dumps({"data": noise(1)}), id="no labels"),
+    pytest.param(pickle.dumps({"data": official_array()}, 2), id="no labels"),
     pytest.param(pickle.dumps([1, 2]), id="not a dict"),
     pytest.param(b"<html>404</html>", id="html"),
     pytest.param(b"", id="empty"),
@@ -133,9 +177,34 @@ def test_other_pickles_are_refused_and_not_run(tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
     write_official(tmp_path / FOLDERS["cifar10"])
     (tmp_path / FOLDERS["cifar10"] / "test_batch").write_bytes(content)
-    with pytest.raises(UserError, match=r"test_batch is not the official file.*download it again"):
+    with pytest.raises(UserError, match=r"test_batch is not the official file.*download it again") as caught:
         load_dataset("cifar10", "test", tmp_path)
-    assert not Path("executed").exists()
+    assert not Path("executed").exists() and "\n" not in str(caught.value)
+
+
+def test_a_cut_official_file_is_refused_wherever_it_is_cut(tmp_path):
+    write_official(tmp_path / "files", per_file=1)
+    path = tmp_path / "files" / "test_batch"
+    content = path.read_bytes()
+    for length in (*range(0, 200, 3), *range(200, len(content), 97), len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(UserError, match="test_batch is not the official file"):
+            read_pickle(path, "data", "labels")
+
+
+def test_an_official_file_of_any_bytes_is_refused_in_one_line(tmp_path):
+    write_official(tmp_path / "files", per_file=1)
+    path = tmp_path / "files" / "test_batch"
+    content, draw = path.read_bytes(), np.random.default_rng(0)
+    frame = [place for place in range(len(content)) if place < 130 or place > len(content) - 60]
+    for place in frame:  # but for the pixels
+        path.write_bytes(content[:place] + bytes([draw.integers(256)]) + content[place + 1 :])
+        try:
+            images, labels = read_pickle(path, "data", "labels")
+        except UserError as error:
+            assert "\n" not in str(error)
+        else:
+            assert images.dtype == np.uint8 and images.shape[1:] == (32, 32, 3) and labels.dtype == np.int64
 
 
 def test_an_official_file_is_missing(tmp_path):
