@@ -1,5 +1,6 @@
 """Datasets by name and path: what loads, what it becomes, and what is said where something is wrong."""
 import io
+import json
 import logging
 import multiprocessing
 import os
@@ -8,6 +9,7 @@ import resource
 import shutil
 import signal
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -330,6 +332,125 @@ def test_another_dataset_under_a_known_name(tmp_path):
         load_dataset("cifar10", "train", tmp_path)
 
 
+def repack(path, **changes):
+    """Write a parquet file again with other columns or metadata."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    for name, values in changes.items():
+        if name == "metadata":
+            table = table.replace_schema_metadata({"huggingface": values})
+        else:
+            table = table.set_column(table.schema.get_field_index(name), name, values)
+    pq.write_table(table, path)
+
+
+def column(name, values, kind=None):
+    import pyarrow as pa
+
+    return lambda path: repack(path, **{name: pa.array(values, kind and getattr(pa, kind)())})
+
+
+def metadata(content):
+    return lambda path: repack(path, metadata=content)
+
+
+def features(**label):
+    return json.dumps({"info": {"features": {"img": {"_type": "Image"}, "label": {"_type": "ClassLabel", **label}}}})
+
+
+def test_splits_that_name_their_classes_in_another_order_are_matched_by_name(tmp_path):
+    write_parquet(tmp_path / "train.parquet", noise(3), [0, 1, 2], ("cat", "dog", "fish"))
+    write_parquet(tmp_path / "test.parquet", noise(3), [0, 1, 2], ("fish", "cat", "dog"))
+    train, test = (load_dataset(str(tmp_path), split) for split in ("train", "test"))
+    assert train.classes == test.classes == ("cat", "dog", "fish")
+    assert train.labels.tolist() == [0, 1, 2] and test.labels.tolist() == [2, 0, 1]
+    (tmp_path / "test.parquet").unlink()
+    write_parquet(tmp_path / "dev.parquet", noise(2), [1, 0], ("dog", "cat"))  # may know fewer
+    assert load_dataset(str(tmp_path), "test").labels.tolist() == [0, 1]
+
+
+def test_files_of_a_split_that_name_their_classes_in_another_order(tmp_path):
+    write_parquet(tmp_path / "train-0.parquet", noise(2), [0, 1], ("cat", "dog"))
+    write_parquet(tmp_path / "train-1.parquet", noise(2), [0, 1], ("dog", "cat"))
+    assert load_dataset(str(tmp_path), "train").labels.tolist() == [0, 1, 1, 0]
+
+
+def test_a_known_dataset_whose_copy_names_its_classes_otherwise(tmp_path):
+    facts, folder = DATASETS["cifar100"], tmp_path / "uoft-cs" / "cifar100"
+    spelled = [{"crab": "cra"}.get(name, name) for name in facts.classes]  # as the Hub spells it
+    write_parquet(folder / "train.parquet", noise(2), [26, 99], spelled, label="fine_label")
+    assert load_dataset("cifar100", "train", tmp_path).labels.tolist() == [26, 99]
+    write_parquet(folder / "train.parquet", noise(2), [26, 99], spelled[::-1], label="fine_label")
+    assert load_dataset("cifar100", "train", tmp_path).labels.tolist() == [73, 0]
+    write_parquet(folder / "train.parquet", noise(2), [26, 99], [str(i) for i in range(100)], label="fine_label")
+    with pytest.raises(UserError, match=r"train\.parquet has other classes than uoft-cs/cifar100: 0, 1, .*apple"):
+        load_dataset("cifar100", "train", tmp_path)
+
+
+def test_labels_of_a_known_dataset_without_names_are_in_its_order(tmp_path):
+    path = tmp_path / "uoft-cs" / "cifar10" / "train.parquet"
+    repack(write_parquet(path, noise(2), [3, 9], DATASETS["cifar10"].classes), metadata="{}")
+    assert load_dataset("cifar10", "train", tmp_path).labels.tolist() == [3, 9]
+
+
+@pytest.mark.parametrize("spoil, said", [
+    *((metadata(content), "metadata isn't what the datasets library writes")
+      for content in (b"{", b"[]", b'{"info": 7}', b'{"info": {"features": [1]}}', b"\xff", b"[" * 100_000)),
+    *((metadata(content), "no Image column among img, label")
+      for content in (b"{}", b'{"info": null}', b'{"info": {"features": {"img": [{"_type": "Image"}], "label": 3}}}')),
+    *((metadata(features(names=names)), "needed is a list of distinct texts")
+      for names in (None, 3, "ab", [], [0, 1], ["cat", "cat"], {"0": "cat"})),
+    (metadata(features()), "ClassLabel has the names None"),
+    (metadata(features(names=["cat", "fish"])),
+     r"b\.parquet has other classes than .*a\.parquet: cat, fish there, cat, dog here; fish can't be matched"),
+    (lambda path: write_parquet(path, noise(2), [0, 1], image="photo"),
+     r"b\.parquet has the columns photo and label, .*train-a\.parquet has img and label"),
+    (lambda path: path.write_bytes(path.read_bytes()[:-9]), "download it again"),
+    (lambda path: path.write_bytes(path.read_bytes()[:200]), "download it again"),
+    (lambda path: path.write_bytes(b""), "download it again"),
+    (lambda path: path.write_bytes(b"<html>404</html>"), "download it again"),
+    (column("label", ["cat", "dog"]), "labels are of type string, not integers"),
+    (column("label", [0.0, 1.0]), "labels are of type double"),
+    (column("label", [True, False]), "labels are of type bool"),
+    (column("label", [None, None]), "labels are of type null"),
+    (column("label", [[0], [1]]), "labels are of type list"),
+    (column("label", [0, None]), "1 of 2 images have no label"),
+    (column("label", [0, 2]), "labels run from 0 to 2, but 2 classes allow 0 to 1"),
+    (column("label", [-2, 1]), "labels run from -2 to 1"),
+    (column("label", [0, 2**63 - 1]), "labels run from 0 to 9223372036854775807"),
+    (column("label", [0, 2**64 - 2], "uint64"), "labels run from -2 to 0"),
+    (column("img", [1, 2]), "images are of type int64, not a struct of bytes and path"),
+    (column("img", ["a.png", "b.png"]), "images are of type string"),
+    (column("img", [[1, 2], [3]]), "images are of type list"),
+    (column("img", [{"pixels": b"x"}] * 2), "images are of type struct<pixels: binary>"),
+    (column("img", [{"bytes": "text", "path": None}] * 2), "images are of type struct<bytes: string"),
+    (column("img", [{"bytes": None, "path": b"a"}] * 2), "images are of type struct"),
+    (column("img", [None, None]), "b.parquet: image 0 is missing"),
+    (column("img", [b"x", b"GIF"]), r"b\.parquet: image 0 can't be decoded"),
+    (column("img", [{"path": "nowhere.png"}] * 2), "its cell has no bytes and its path is nowhere.png"),
+])
+def test_a_parquet_file_of_another_kind_among_good_ones(tmp_path, spoil, said):
+    write_parquet(tmp_path / "train-a.parquet", noise(2), [0, 1])
+    spoil(write_parquet(tmp_path / "train-b.parquet", noise(2), [0, 1]))
+    with pytest.raises(UserError, match=said) as caught:
+        load_dataset(str(tmp_path), "train")
+    assert "train-b.parquet" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_empty_parquet_file_among_good_ones(tmp_path):
+    write_parquet(tmp_path / "train-a.parquet", [], [])
+    write_parquet(tmp_path / "train-b.parquet", noise(2), [0, 1])
+    assert np.array_equal(load_dataset(str(tmp_path), "train").images, noise(2))
+
+
+@pytest.mark.parametrize("kind", ["binary", "large_binary"])
+def test_a_column_of_bytes_is_one_of_images(tmp_path, kind):
+    path = write_parquet(tmp_path / "train.parquet", noise(2), [0, 1])
+    column("img", [png(pixels) for pixels in noise(2)], kind)(path)
+    assert np.array_equal(load_dataset(str(tmp_path), "train").images, noise(2))
+
+
 # through the Hub
 
 def test_a_hub_dataset_that_the_datasets_library_has_cached(tmp_path, caplog):
@@ -347,6 +468,23 @@ def test_a_hub_dataset_that_the_datasets_library_has_cached(tmp_path, caplog):
     assert isinstance(train.images, np.memmap)
     assert test.revision == "0123456789" * 4
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_splits_of_the_hub_are_matched_by_name(monkeypatch):
+    import datasets
+
+    def split(*names):
+        columns = {"img": [{"bytes": png(pixels), "path": None} for pixels in noise(2)], "label": [0, 1]}
+        kinds = {"img": datasets.Image(decode=False), "label": datasets.ClassLabel(names=list(names))}
+        return datasets.Dataset.from_dict(columns, datasets.Features(kinds))
+
+    splits = {"train": split("cat", "dog"), "test": split("dog", "cat")}
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: splits)
+    test = load_dataset("org/pets", "test")
+    assert test.classes == ("cat", "dog") and test.labels.tolist() == [1, 0]
+    splits["test"] = split("dog", "fish")
+    with pytest.raises(UserError, match="test split has other classes than org/pets's training split: dog, fish there"):
+        load_dataset("org/pets", "test")
 
 
 @pytest.mark.parametrize("name", ["cifar10", "nobody/nothing"])
@@ -451,6 +589,95 @@ def test_a_folder_without_a_test_split(tmp_path):
         load_dataset(str(tmp_path), "test")
 
 
+@pytest.mark.parametrize("train, test", [
+    ("Training", "Testing"), ("TRAIN", "Validation"), ("train", "valid"), ("Train", "dev"), ("training", "eval"),
+])
+def test_the_usual_names_of_splits(tmp_path, train, test):
+    write_folder(tmp_path / train, 3)
+    write_folder(tmp_path / test, 2)
+    found = [load_dataset(str(tmp_path), split) for split in ("train", "test")]
+    assert [len(split) for split in found] == [6, 4] and {split.classes for split in found} == {("cat", "dog")}
+
+
+def test_a_test_split_comes_before_a_validation_split(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    for number, name in enumerate(("train", "Test", "testing", "val"), start=1):
+        write_folder(tmp_path / name, number)
+    assert len(load_dataset(str(tmp_path), "test")) == 4
+    assert "Test is taken for test, not testing" in caplog.text
+
+
+@pytest.mark.parametrize("names", [("check", "learn"), ("Testing", "fold1"), ("fold1", "fold2", "fold3")])
+def test_splits_of_unknown_names_are_no_classes(tmp_path, names):
+    for name in names:
+        write_folder(tmp_path / name, 3)
+    with pytest.raises(UserError, match=rf"{names[0]}, .* hold the same folders \(cat, dog\).*rename them to train"):
+        load_dataset(str(tmp_path), "train")
+
+
+def test_classes_may_have_folders_of_their_own(tmp_path):
+    write_folder(tmp_path / "cat", 3, ("images", "more"))
+    write_folder(tmp_path / "dog", 3, ("images", "others"))
+    assert load_dataset(str(tmp_path), "train").classes == ("cat", "dog")
+
+
+def test_what_hides_in_a_class_folder_is_no_image(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    write_folder(tmp_path / "train", 3)
+    for hidden in (".ipynb_checkpoints", "__MACOSX", ".thumbnails/large"):
+        for place in (tmp_path / "train" / "cat" / hidden, tmp_path / "train" / hidden):
+            place.mkdir(parents=True)
+            Image.fromarray(noise(1)[0]).save(place / "0-checkpoint.png")
+    for name in ("._0.png", ".DS_Store"):
+        (tmp_path / "train" / "cat" / name).write_bytes(b"junk")
+    train = load_dataset(str(tmp_path), "train")
+    assert len(train) == 6 and train.classes == ("cat", "dog")
+    assert "are no images" not in caplog.text
+
+
+def test_files_of_other_formats_are_counted(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    write_folder(tmp_path / "train", 3)
+    for number, suffix in enumerate([".txt", ".txt", ".HEIC", ""]):
+        (tmp_path / "train" / "dog" / f"{number}{suffix}").write_bytes(b"x")
+    assert len(load_dataset(str(tmp_path), "train")) == 6
+    assert f"4 of 10 files in {tmp_path / 'train'} are no images: .txt 2, .heic 1, no suffix 1" in caplog.text
+
+
+@pytest.mark.parametrize("inside, said", [
+    ("0.png", r"test holds images without class folders, so without labels: sort them into test/CLASS/\*.*--held-out"),
+    (None, "test holds no class folders"),
+])
+def test_a_test_folder_without_labels(tmp_path, inside, said):
+    write_folder(tmp_path / "train", 3)
+    (tmp_path / "test").mkdir()
+    if inside:
+        Image.fromarray(noise(1)[0]).save(tmp_path / "test" / inside)
+    with pytest.raises(UserError, match=said):
+        load_dataset(str(tmp_path), "test")
+    assert len(load_dataset(str(tmp_path), "train")) == 6
+
+
+def test_classes_that_the_test_split_lacks_are_named(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    write_folder(tmp_path / "train", 1)
+    write_folder(tmp_path / "test", 1, ("dog",))
+    load_dataset(str(tmp_path), "test")
+    assert "has no images of 1 of 2 classes: cat" in caplog.text
+
+
+def test_file_names_of_other_encodings(tmp_path):
+    write_folder(tmp_path / "set", 4)
+    os.rename(tmp_path / "set" / "cat" / "0.png", os.fsencode(tmp_path / "set" / "cat") + b"/caf\xe9.png")
+    assert len(load_dataset(str(tmp_path / "set"), "train")) + len(load_dataset(str(tmp_path / "set"), "test")) == 8
+    Path(os.fsdecode(os.fsencode(tmp_path / "set" / "cat") + b"/caf\xe9.png")).write_bytes(b"x")
+    with pytest.raises(UserError, match=r"caf\\xe9\.png can't be decoded"):
+        [load_dataset(str(tmp_path / "set"), split) for split in ("train", "test")]
+    os.rename(tmp_path / "set" / "cat", os.fsencode(tmp_path / "set") + b"/caf\xe9")
+    with pytest.raises(UserError, match=r"caf\\xe9: the folder's name isn't text in UTF-8.*rename it"):
+        load_dataset(str(tmp_path / "set"), "train")
+
+
 @pytest.mark.parametrize("content", [b"", b"not an image", png(noise(1)[0])[:200]])
 def test_an_image_that_doesn_t_decode_is_named(tmp_path, content):
     write_folder(tmp_path / "train")
@@ -499,6 +726,28 @@ def test_cmyk_and_exif():
 def test_pixels_without_a_known_range():
     with pytest.raises(UserError, match="mode F have no known range"):
         decode(encoded(Image.new("F", (4, 4)), "TIFF"), "x.tif")
+
+
+def header(width, height):
+    """A PNG that says it is so large, and holds nothing."""
+    def chunk(kind, data):
+        return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+    size = width.to_bytes(4) + height.to_bytes(4)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size + bytes([8, 2, 0, 0, 0])) + chunk(b"IDAT", zlib.compress(b""))
+
+
+@pytest.mark.parametrize("content, said", [
+    (header(20_000, 20_000), r"bomb\.png can't be decoded \(Image size \(400000000 pixels\) exceeds limit"),
+    (header(2**31 - 1, 2**31 - 1), r"bomb\.png can't be decoded"),
+    (header(170_000_000, 1), r"bomb\.png can't be decoded \(170000000x1 pixels are 1000 times as long as wide"),
+    (header(1, 100_000), r"bomb\.png can't be decoded \(1x100000 pixels"),
+])
+@pytest.mark.filterwarnings("error")
+def test_an_image_that_would_fill_the_memory(content, said):
+    with pytest.raises(UserError, match=said) as caught:
+        decode(content, "bomb.png")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("height, width", [(50, 41), (41, 50), (32, 45), (20, 31), (1, 9), (64, 64)])

@@ -24,6 +24,7 @@ class DatasetFacts:
     classes: tuple[str, ...]
     flip: bool = True  # a mirrored digit is another digit, or none
     source: str = ""
+    misspelled: tuple[tuple[str, str], ...] = ()  # what copies on the Hub call a class, and what it is called here
 
 
 DATASETS = {
@@ -50,6 +51,7 @@ DATASETS = {
             "train", "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree", "wolf", "woman",
             "worm",
         ),
+        misspelled=(("cra", "crab"),),
         source="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
     ),
     "svhn": DatasetFacts(
