@@ -785,19 +785,76 @@ def test_decoded_once_and_memory_mapped_after(tmp_path, caplog):
     assert caplog.text.count("decoded 10 images") == 3
 
 
+def flipped(content, place):
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def saved(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue() + bytes(32)
+
+
 @pytest.mark.parametrize("damage", [
-    lambda content: content[:-1], lambda content: b"", lambda content: b"junk", lambda content: content[:20],
+    pytest.param(lambda content: content[:-1], id="cut by a byte"),
+    pytest.param(lambda content: content[:-32], id="without its checksum"),
+    pytest.param(lambda content: content[:20], id="cut in the header"),
+    pytest.param(lambda content: content + b"x", id="longer"),
+    pytest.param(lambda content: b"", id="empty"),
+    pytest.param(lambda content: b"junk", id="junk"),
+    pytest.param(lambda content: flipped(content, 128), id="the first pixel"),
+    pytest.param(lambda content: flipped(content, 20_000), id="a pixel"),
+    pytest.param(lambda content: flipped(content, -33), id="the last pixel"),
+    pytest.param(lambda content: flipped(content, -5), id="the checksum"),
+    pytest.param(lambda content: content.replace(b"(10, 32, 32, 3)", b"(10, 16, 64, 3)"), id="another shape"),
+    pytest.param(lambda content: content.replace(b"(10, 32, 32, 3)", b"(10, 32, 32, 4)"), id="more channels"),
+    pytest.param(lambda content: content.replace(b"(10, 32, 32, 3)", b"(10, 2**99, 2, 3)"), id="no shape"),
+    pytest.param(lambda content: content.replace(b"'fortran_order': False", b"'fortran_order': True "), id="order"),
+    pytest.param(lambda content: content.replace(b"|u1", b"|i1"), id="another type"),
+    pytest.param(lambda content: content.replace(b"|u1", b"|O "), id="objects"),
+    pytest.param(lambda content: saved(noise(10, 8, 8)), id="other images"),
+    pytest.param(lambda content: saved(np.zeros(7)), id="another array"),
+    pytest.param(lambda content: saved(np.uint8(7)), id="a number"),
 ])
 def test_a_damaged_entry_is_made_again(tmp_path, damage, caplog):
     caplog.set_level(logging.INFO)
     folder = write_folder(tmp_path / "set" / "train").parent
     whole = load_dataset(str(folder), "train").fingerprint
     (entry,) = cache_folder().iterdir()
-    entry.write_bytes(damage(entry.read_bytes()))
+    content = entry.read_bytes()
+    assert damage(content) != content
+    entry.write_bytes(damage(content))
     assert load_dataset(str(folder), "train").fingerprint == whole
     assert "is damaged; decoding again" in caplog.text
     assert load_dataset(str(folder), "train").fingerprint == whole
     assert caplog.text.count("decoded 10 images") == 2
+
+
+def test_an_entry_under_another_s_name_is_made_again(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    for name, seed in (("a", 1), ("b", 2)):
+        write_folder(tmp_path / name / "train", classes=(f"{seed}", "x"))
+        Image.fromarray(noise(1, seed=seed)[0]).save(tmp_path / name / "train" / f"{seed}" / "0.png")
+    load_dataset(str(tmp_path / "a"), "train")
+    (first,) = cache_folder().iterdir()
+    load_dataset(str(tmp_path / "b"), "train")
+    (second,) = set(cache_folder().iterdir()) - {first}
+    shutil.copy(first, second)
+    assert np.array_equal(load_dataset(str(tmp_path / "b"), "train").images[0], noise(1, seed=2)[0])
+    assert f"{second.name} is damaged" in caplog.text
+
+
+def test_a_header_of_any_bytes_is_no_reason_to_fail(tmp_path):
+    source = tmp_path / "source"
+    source.write_text("x")
+    images = noise(2, 4, 4)
+    kept = cached("x", [source], "", 2, 4, lambda: images)
+    (entry,) = cache_folder().iterdir()
+    content = entry.read_bytes()
+    for place in range(128):
+        entry.write_bytes(content[:place] + bytes([(place * 37) % 256]) + content[place + 1 :])
+        assert np.array_equal(cached("x", [source], "", 2, 4, lambda: images), images)
+    assert np.array_equal(kept, images)
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
@@ -810,7 +867,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        cached("x", [source], (), 2, lambda: noise(2))
+        cached("x", [source], "", 2, None, lambda: noise(2))
     assert not list(cache_folder().iterdir())
 
 

@@ -111,7 +111,7 @@ def load_dataset(
         images, labels, files = read_official(name, split, folder)
         if size not in (None, images.shape[1]):
             native = images
-            images = cached(where, files, (size,), len(native), lambda: stack(native, len(native), size))
+            images = cached(where, files, "", len(native), size, lambda: stack(native, len(native), size))
         return ImageDataset(name, split, images, labels, DATASETS[name].classes)
     if folder is None:
         encoded = read_hub(facts.hub_id if facts else name, split, facts)
@@ -121,5 +121,5 @@ def load_dataset(
         encoded = read_folder(folder, split)
     _check_labels(encoded, where)
     images = cached(
-        where, encoded.files, (encoded.column, size), len(encoded.labels), lambda: encoded.decode(size))
+        where, encoded.files, encoded.column, len(encoded.labels), size, lambda: encoded.decode(size))
     return ImageDataset(name, split, images, encoded.labels, encoded.classes, encoded.revision)
