@@ -561,6 +561,9 @@ def test_one_class_is_no_dataset(tmp_path):
     write_folder(tmp_path / "images" / "cat", 3, ("tabby", "siamese"))
     with pytest.raises(UserError, match="holds one class, 'images': needed are two or more"):
         load_dataset(str(tmp_path), "train")
+    write_folder(tmp_path / "images" / "dog", 3)
+    with pytest.raises(UserError, match=r"or is .*/images the dataset\?"):
+        load_dataset(str(tmp_path), "train")
 
 
 def test_an_empty_class_folder(tmp_path):
@@ -642,6 +645,21 @@ def test_files_of_other_formats_are_counted(tmp_path, caplog):
         (tmp_path / "train" / "dog" / f"{number}{suffix}").write_bytes(b"x")
     assert len(load_dataset(str(tmp_path), "train")) == 6
     assert f"4 of 10 files in {tmp_path / 'train'} are no images: .txt 2, .heic 1, no suffix 1" in caplog.text
+
+
+def test_a_class_of_other_formats_says_which(tmp_path):
+    write_folder(tmp_path / "train")
+    (tmp_path / "train" / "fish").mkdir()
+    (tmp_path / "train" / "fish" / "1.HEIC").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"fish holds no images \(.*\), only \.heic 1: add some"):
+        load_dataset(str(tmp_path), "train")
+
+
+def test_a_split_of_an_unknown_name_beside_train(tmp_path):
+    for name in ("train", "holdout"):
+        write_folder(tmp_path / name)
+    with pytest.raises(UserError, match="has no test split, only holdout, train; hold out"):
+        load_dataset(str(tmp_path), "test")
 
 
 @pytest.mark.parametrize("inside, said", [

@@ -40,9 +40,11 @@ def _subfolders(folder: Path) -> list[str]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.rglob("*")
-        if not any(_hidden(part) for part in path.relative_to(folder).parts) and path.is_file())
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not _hidden(name)]
+        found += [Path(place, name) for name in names if not _hidden(name)]
+    return sorted(path for path in found if path.is_file())
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -50,19 +52,25 @@ def image_files(folder: Path) -> list[Path]:
     return [path for path in _files(folder) if path.suffix.lower() in SUFFIXES]
 
 
+def _counted(files: list[Path]) -> str:
+    kinds = Counter(path.suffix.lower() or "no suffix" for path in files)
+    return ", ".join(f"{printable(Path(kind))} {count}" for kind, count in kinds.most_common(5))
+
+
 def _images_of(classes: list[Path], where: Path) -> dict[str, list[Path]]:
     """Class -> its images; the log says what else is there."""
-    images, others, count = {}, Counter[str](), 0
+    images: dict[str, list[Path]] = {}
+    every, others = 0, list[Path]()
     for folder in classes:
         files = _files(folder)
         images[folder.name] = [path for path in files if path.suffix.lower() in SUFFIXES]
-        others.update(path.suffix.lower() or "no suffix" for path in files if path.suffix.lower() not in SUFFIXES)
-        count += len(files)
+        left = [path for path in files if path.suffix.lower() not in SUFFIXES]
         if not images[folder.name]:
-            raise UserError(f"class folder {folder} holds no images ({' '.join(SUFFIXES)}): add some or remove it")
+            but = f", only {_counted(left)}" if left else ""
+            raise UserError(f"class folder {folder} holds no images ({' '.join(SUFFIXES)}){but}: add some or remove it")
+        every, others = every + len(files), others + left
     if others:
-        named = ", ".join(f"{os.fsencode(kind).decode(errors='replace')} {n}" for kind, n in others.most_common(5))
-        _log.info("%d of %d files in %s are no images: %s", others.total(), count, printable(where), named)
+        _log.info("%d of %d files in %s are no images: %s", len(others), every, where, _counted(others))
     return images
 
 
@@ -95,9 +103,9 @@ def _refuse_splits(folder: Path, names: list[str]) -> None:
             "them to train and test (or val); where they are classes, put the images of each into its own folder")
 
 
-def _split_root(folder: Path, splits: list[str], split: str) -> Path:
-    """The folder of a split, which has to hold class folders."""
-    root = folder / choose_split(split, splits, str(folder))
+def _split_root(folder: Path, names: list[str], split: str) -> Path:
+    """The folder of a split among others, which has to hold class folders."""
+    root = folder / choose_split(split, names, str(folder))
     if not _subfolders(root):
         what = "images without class folders, so without labels" if _holds_images(root) else "no class folders"
         raise UserError(
@@ -130,8 +138,8 @@ def read_folder(folder: Path, split: str) -> EncodedSplit:
     splits = [name for name in names if kind_of_split(name)]
     # a class may be called train too, but holds images
     if any(kind_of_split(name) == "train" and _subfolders(folder / name) for name in splits):
-        training = _split_root(folder, splits, "train")
-        classes, root = _subfolders(training), _split_root(folder, splits, split)
+        training = _split_root(folder, names, "train")
+        classes, root = _subfolders(training), _split_root(folder, names, split)
         present = _subfolders(root)
         if unknown := [name for name in present if name not in classes]:
             raise UserError(
@@ -149,7 +157,8 @@ def read_folder(folder: Path, split: str) -> EncodedSplit:
         files = {name: _fifth(folder / name, found[name], split) for name in classes}
         _log.info("%s has no train and test folders: a fifth of every class is for testing", folder)
     if len(classes) < 2:
-        raise UserError(f"{folder} holds one class, {classes[0]!r}: needed are two or more folders of images")
+        inside = f"; or is {folder / classes[0]} the dataset?" if len(_subfolders(folder / classes[0])) > 1 else ""
+        raise UserError(f"{folder} holds one class, {classes[0]!r}: needed are two or more folders of images{inside}")
     paths = [path for name in files for path in files[name]]
     labels = np.repeat([classes.index(name) for name in files], [len(found) for found in files.values()])
     return EncodedSplit(_read(paths), labels.astype(np.int64), tuple(classes), tuple(paths))
