@@ -138,7 +138,7 @@ class _Shard:
 
         try:
             schema = pq.read_schema(path)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _unreadable(path, error) from error
         try:
             known = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
@@ -161,7 +161,7 @@ class _Shard:
             with pq.ParquetFile(self.path) as file:
                 for batch in file.iter_batches(batch_size=1000, columns=[name]):
                     yield batch.column(0)
-        except (pa.ArrowException, OSError, KeyError) as error:
+        except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
             raise _unreadable(self.path, error) from error
 
     def labels(self) -> np.ndarray:
