@@ -82,8 +82,9 @@ def load_dataset(
     ============================  ====================================================================================
 
     The known names come before folders of the same name; ``./cifar10`` is a folder. A validation split stands in for
-    a missing test split. Whatever has to be decoded or resized is decoded once and memory-mapped after, see
-    :mod:`wrn_hub.data.cache`.
+    a missing test split. The classes are those of the training split whichever split is loaded: labels of files that
+    name them in another order are matched by name. Whatever has to be decoded or resized is decoded once and
+    memory-mapped after, see :mod:`wrn_hub.data.cache`.
 
     Args:
         name: See above.
@@ -95,7 +96,8 @@ def load_dataset(
 
     Raises:
         UserError: there is no such dataset or split; an image can't be decoded; a label is missing or out of range;
-            images differ in size and none is given; the network is needed and not there.
+            a class is one that the training split lacks; images differ in size and none is given; the network is
+            needed and not there.
     """
     if split not in ("train", "test"):
         raise UserError(f"split {split!r}: allowed are train and test")

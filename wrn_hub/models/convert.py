@@ -311,6 +311,7 @@ def convert_file(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already: name a new folder, or an empty one")
+    check_mean_std(mean, std)
     converted = convert(read_checkpoint(path, entry), model, tag, mean, std, source=path)
     cfg = converted.model.pretrained_cfg
     save_model(converted.model, folder, tag=cfg.get("tag"), classes=cfg.get("label_names"))
