@@ -141,12 +141,13 @@ def read_folder(folder: Path, split: str) -> EncodedSplit:
         training = _split_root(folder, names, "train")
         classes, root = _subfolders(training), _split_root(folder, names, split)
         present = _subfolders(root)
-        if unknown := [name for name in present if name not in classes]:
+        if unknown := sorted({*present} - {*classes}):
             raise UserError(
                 f"class folder {root / unknown[0]} has no counterpart in {training}: {', '.join(present[:5])} there, "
                 f"{', '.join(classes[:5])} here")
-        if missing := [name for name in classes if name not in present]:
-            _log.info("%s has no images of %d of %d classes: %s", root, len(missing), len(classes), ", ".join(missing))
+        if missing := sorted({*classes} - {*present}):
+            _log.info(
+                "%s has no images of %d of %d classes: %s", root, len(missing), len(classes), ", ".join(missing[:5]))
         files = _images_of([root / name for name in present], root)
     elif len(names) == len(splits):
         raise UserError(f"{folder} holds no dataset: needed are {_LAYOUTS}")
@@ -160,5 +161,6 @@ def read_folder(folder: Path, split: str) -> EncodedSplit:
         inside = f"; or is {folder / classes[0]} the dataset?" if len(_subfolders(folder / classes[0])) > 1 else ""
         raise UserError(f"{folder} holds one class, {classes[0]!r}: needed are two or more folders of images{inside}")
     paths = [path for name in files for path in files[name]]
-    labels = np.repeat([classes.index(name) for name in files], [len(found) for found in files.values()])
+    places = {name: place for place, name in enumerate(classes)}
+    labels = np.repeat([places[name] for name in files], [len(found) for found in files.values()])
     return EncodedSplit(_read(paths), labels.astype(np.int64), tuple(classes), tuple(paths))

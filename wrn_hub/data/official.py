@@ -16,8 +16,6 @@ _FILES = {
     ("cifar100", "train"): ["train"],
     ("cifar100", "test"): ["test"],
 }
-
-
 _LARGEST = 2**28  # bytes of a file; CIFAR-100's training split has 155 million
 
 

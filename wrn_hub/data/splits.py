@@ -73,10 +73,11 @@ def labels_by_name(
             f"{len(names) - 1}")
     if tuple(names) == tuple(classes):
         return labels
-    unknown = [name for name in names if name not in classes]
+    places = {name: place for place, name in enumerate(classes)}
+    unknown = [name for name in names if name not in places]
     if unknown:
         raise UserError(
             f"{where} has other classes than {elsewhere}: {_listed(names)} there, {_listed(classes)} here; "
             f"{_listed(unknown)} can't be matched by name")
-    table = np.array([*(classes.index(name) for name in names), -1], dtype=np.int64)  # -1 takes the last
+    table = np.array([*(places[name] for name in names), -1], dtype=np.int64)  # -1 takes the last
     return table[labels]
