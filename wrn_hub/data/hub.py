@@ -129,7 +129,6 @@ class _Shard:
     image: str
     label: str
     names: tuple[str, ...]
-    image_type: Any
 
     @classmethod
     def read(cls, path: Path, facts: DatasetFacts | None) -> "_Shard":
@@ -150,7 +149,7 @@ class _Shard:
                 f"{path}: its metadata isn't what the datasets library writes; save a copy with to_parquet") from None
         image, label, names = _columns(features, facts, str(path))
         _check_images(schema.field(image).type, f"{path}: {image}")
-        return cls(path, image, label, names, schema.field(image).type)
+        return cls(path, image, label, names)
 
     def column(self, name: str) -> Iterator[Any]:
         """The column's arrays, of at most 1,000 rows."""
