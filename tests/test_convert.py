@@ -377,7 +377,7 @@ OPTIONS = {
     "a folder for a model": (["--model", "local-dir:out"], "out is not the folder of a model"),
     "no such entry": (["--model", "wrn_10_2", "--entry", "ema"], "no entry 'ema'.*leave --entry out"),
     "a mean of 255ths": (
-        ["--model", "wrn_10_2", "--mean", "125.3", "123.0", "113.9"], r"mean \(125\.3, .*from 0 to 1"),
+        ["--model", "wrn_10_2", "--mean", "125.3", "123.0", "113.9"], r"mean = \(125\.3, .*from 0 to 1.*divide by 255"),
 }
 
 

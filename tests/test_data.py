@@ -1,5 +1,6 @@
 """Datasets by name and path: what loads, what it becomes, and what is said where something is wrong."""
 import io
+import json
 import logging
 import multiprocessing
 import os
@@ -8,6 +9,7 @@ import resource
 import shutil
 import signal
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from torchvision.transforms import v2
 from wrn_hub.data import load_dataset, sample
 from wrn_hub.data.cache import cache_folder, cached
 from wrn_hub.data.encoded import decode, resize_and_crop
-from wrn_hub.data.official import FOLDERS
+from wrn_hub.data.official import FOLDERS, read_pickle
 from wrn_hub.errors import UserError
 from wrn_hub.facts import DATASETS
 
@@ -116,15 +118,59 @@ def test_official_files_need_neither_datasets_nor_pyarrow(tmp_path, monkeypatch)
         load_dataset("cifar10", "test")
 
 
-class Exploit:
+class Call:
+    """What a pickle would call, and what it would give the result."""
+
+    def __init__(self, function, *arguments, state=None):
+        self.made = (function, arguments, state) if state else (function, arguments)
+
     def __reduce__(self):
-        return os.mkdir, ("executed",)
+        return self.made
+
+
+def official_array(shape=(1, 3072), data=bytes(3072), dtype=None, fortran=False, kind="u1"):
+    """A pickled array as the official files have it, of parts that needn't fit together."""
+    dtype = dtype or Call(np.dtype, kind, False, True, state=(3, "|", None, None, None, -1, -1, 0))
+    return Call(np.empty(0).__reduce__()[0], np.ndarray, (0,), b"b", state=(1, shape, dtype, fortran, data))
+
+
+STRUCTURED = Call(np.dtype, "V8", False, True, state=(3, "|", None, ("x",), {"x": (np.dtype("O"), 0)}, 8, 1, 16))
+
+
+def test_an_array_put_together_of_its_parts_is_read(tmp_path):
+    path = tmp_path / "test_batch"
+    for protocol in (2, 3, 4):  # 2 is what Python 2 and 3 wrote
+        path.write_bytes(pickle.dumps({"data": official_array((1, 3072), noise(1).tobytes())}, protocol))
+        (images,) = read_pickle(path, "data")
+        assert np.array_equal(images, noise(1).reshape(1, 3, 32, 32).transpose(0, 2, 3, 1))
 
 
 @pytest.mark.parametrize("content", [
-    pytest.param(pickle.dumps({"data": Exploit(), "labels": []}), id="code"),
+    pytest.param(pickle.dumps({"data": Call(os.mkdir, "executed"), "labels": [0]}, 2), id="code"),
+    pytest.param(pickle.dumps({"data": official_array(), "labels": Call(os.mkdir, "executed")}, 4), id="in labels"),
+    pytest.param(b"\x80\x02cos\nmkdir\n(X\x08\x00\x00\x00executedtR.", id="code by hand"),
+    pytest.param(b"cos\nmkdir\n(S'executed'\ntR.", id="code of protocol 0"),
+    pytest.param(b"\x80\x02(X\x08\x00\x00\x00executedios\nmkdir\n.", id="INST"),
+    pytest.param(b"\x80\x02}(X\x04\x00\x00\x00datacos\nmkdir\nX\x08\x00\x00\x00executed\x85\x81u.", id="NEWOBJ"),
+    pytest.param(pickle.dumps({"data": official_array(dtype=STRUCTURED), "labels": [0]}, 2), id="structured dtype"),
+    *(pytest.param(pickle.dumps({"data": official_array(kind=kind), "labels": [0]}, 2), id=f"dtype {kind}")
+      for kind in ("O", "V3072", "i8", "S1")),
+    *(pytest.param(pickle.dumps({"data": official_array(shape), "labels": [0]}, 2), id=f"shape {shape}")
+      for shape in [(2**62, 3072), (-1, 3072), (2, 3072), (3072,), (1, 3072, 2**40), (0, 3072), "ab", 7]),
+    pytest.param(pickle.dumps({"data": official_array(fortran=True), "labels": [0]}, 2), id="other order"),
+    pytest.param(pickle.dumps({"data": official_array(data=[b"x"] * 3072), "labels": [0]}, 2), id="bytes of objects"),
+    pytest.param(pickle.dumps({"data": official_array(data="\u1234" * 3072), "labels": [0]}, 2), id="bytes of text"),
+    *(pytest.param(pickle.dumps({"data": official_array(), "labels": labels}, 2), id=f"labels {str(labels)[:9]}")
+      for labels in [7, [[0]], ["0"], [0.5], [True], [10**30]]),
+    pytest.param(b"\x80\x02" + b"]" * 400_001 + b".", id="too many opcodes"),
+    pytest.param(b"\x80\x02}(K\x01K\x02u.", id="a dict by numbers"),
+    pytest.param(b"\x80\x02\x8a\xff" + b"\xff" * 100 + b".", id="cut in a number"),
+    pytest.param(b"\x80\x04\x8e" + b"\xff" * 8 + b"x.", id="2**64 bytes"),
+    pytest.param(b"\x80\x02X\xff\xff\xff\xffx.", id="4 GB of text"),
+    *(pytest.param(b"\x80\x02" + code + b".", id=f"nothing on the stack: {code!r}")
+      for code in (b"", b"a", b"e", b"s", b"u", b"t", b"R", b"b", b"q\x00", b"h\x00", b"\x87", b"\x93", b"K\x01a")),
     pytest.param(pickle.dumps({"data": noise(1)})[:-100], id="truncated"),
-    pytest.param(pickle.dumps({"data": noise(1)}), id="no labels"),
+    pytest.param(pickle.dumps({"data": official_array()}, 2), id="no labels"),
     pytest.param(pickle.dumps([1, 2]), id="not a dict"),
     pytest.param(b"<html>404</html>", id="html"),
     pytest.param(b"", id="empty"),
@@ -133,9 +179,34 @@ def test_other_pickles_are_refused_and_not_run(tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
     write_official(tmp_path / FOLDERS["cifar10"])
     (tmp_path / FOLDERS["cifar10"] / "test_batch").write_bytes(content)
-    with pytest.raises(UserError, match=r"test_batch is not the official file.*download it again"):
+    with pytest.raises(UserError, match=r"test_batch is not the official file.*download it again") as caught:
         load_dataset("cifar10", "test", tmp_path)
-    assert not Path("executed").exists()
+    assert not Path("executed").exists() and "\n" not in str(caught.value)
+
+
+def test_a_cut_official_file_is_refused_wherever_it_is_cut(tmp_path):
+    write_official(tmp_path / "files", per_file=1)
+    path = tmp_path / "files" / "test_batch"
+    content = path.read_bytes()
+    for length in (*range(0, 200, 3), *range(200, len(content), 97), len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(UserError, match="test_batch is not the official file"):
+            read_pickle(path, "data", "labels")
+
+
+def test_an_official_file_of_any_bytes_is_refused_in_one_line(tmp_path):
+    write_official(tmp_path / "files", per_file=1)
+    path = tmp_path / "files" / "test_batch"
+    content, draw = path.read_bytes(), np.random.default_rng(0)
+    frame = [place for place in range(len(content)) if place < 130 or place > len(content) - 60]
+    for place in frame:  # but for the pixels
+        path.write_bytes(content[:place] + bytes([draw.integers(256)]) + content[place + 1 :])
+        try:
+            images, labels = read_pickle(path, "data", "labels")
+        except UserError as error:
+            assert "\n" not in str(error)
+        else:
+            assert images.dtype == np.uint8 and images.shape[1:] == (32, 32, 3) and labels.dtype == np.int64
 
 
 def test_an_official_file_is_missing(tmp_path):
@@ -261,6 +332,139 @@ def test_another_dataset_under_a_known_name(tmp_path):
         load_dataset("cifar10", "train", tmp_path)
 
 
+def repack(path, **changes):
+    """Write a parquet file again with other columns or metadata."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    for name, values in changes.items():
+        if name == "metadata":
+            table = table.replace_schema_metadata({"huggingface": values})
+        else:
+            table = table.set_column(table.schema.get_field_index(name), name, values)
+    pq.write_table(table, path)
+
+
+def column(name, values, kind=None):
+    import pyarrow as pa
+
+    return lambda path: repack(path, **{name: pa.array(values, kind and getattr(pa, kind)())})
+
+
+def metadata(content):
+    return lambda path: repack(path, metadata=content)
+
+
+def features(**label):
+    return json.dumps({"info": {"features": {"img": {"_type": "Image"}, "label": {"_type": "ClassLabel", **label}}}})
+
+
+def test_splits_that_name_their_classes_in_another_order_are_matched_by_name(tmp_path):
+    write_parquet(tmp_path / "train.parquet", noise(3), [0, 1, 2], ("cat", "dog", "fish"))
+    write_parquet(tmp_path / "test.parquet", noise(3), [0, 1, 2], ("fish", "cat", "dog"))
+    train, test = (load_dataset(str(tmp_path), split) for split in ("train", "test"))
+    assert train.classes == test.classes == ("cat", "dog", "fish")
+    assert train.labels.tolist() == [0, 1, 2] and test.labels.tolist() == [2, 0, 1]
+    (tmp_path / "test.parquet").unlink()
+    write_parquet(tmp_path / "dev.parquet", noise(2), [1, 0], ("dog", "cat"))  # may know fewer
+    assert load_dataset(str(tmp_path), "test").labels.tolist() == [0, 1]
+
+
+def test_files_of_a_split_that_name_their_classes_in_another_order(tmp_path):
+    write_parquet(tmp_path / "train-0.parquet", noise(2), [0, 1], ("cat", "dog"))
+    write_parquet(tmp_path / "train-1.parquet", noise(2), [0, 1], ("dog", "cat"))
+    assert load_dataset(str(tmp_path), "train").labels.tolist() == [0, 1, 1, 0]
+
+
+def test_a_known_dataset_whose_copy_names_its_classes_otherwise(tmp_path):
+    facts, folder = DATASETS["cifar100"], tmp_path / "uoft-cs" / "cifar100"
+    spelled = [{"crab": "cra"}.get(name, name) for name in facts.classes]  # as the Hub spells it
+    write_parquet(folder / "train.parquet", noise(2), [26, 99], spelled, label="fine_label")
+    assert load_dataset("cifar100", "train", tmp_path).labels.tolist() == [26, 99]
+    write_parquet(folder / "train.parquet", noise(2), [26, 99], spelled[::-1], label="fine_label")
+    assert load_dataset("cifar100", "train", tmp_path).labels.tolist() == [73, 0]
+    write_parquet(folder / "train.parquet", noise(2), [26, 99], [str(i) for i in range(100)], label="fine_label")
+    with pytest.raises(UserError, match=r"train\.parquet has other classes than uoft-cs/cifar100: 0, 1, .*apple"):
+        load_dataset("cifar100", "train", tmp_path)
+
+
+def test_labels_of_a_known_dataset_without_names_are_in_its_order(tmp_path):
+    path = tmp_path / "uoft-cs" / "cifar10" / "train.parquet"
+    repack(write_parquet(path, noise(2), [3, 9], DATASETS["cifar10"].classes), metadata="{}")
+    assert load_dataset("cifar10", "train", tmp_path).labels.tolist() == [3, 9]
+
+
+@pytest.mark.parametrize("spoil, said", [
+    *((metadata(content), "metadata isn't what the datasets library writes")
+      for content in (b"{", b"[]", b'{"info": 7}', b'{"info": {"features": [1]}}', b"\xff", b"[" * 100_000)),
+    *((metadata(content), "no Image column among img, label")
+      for content in (b"{}", b'{"info": null}', b'{"info": {"features": {"img": [{"_type": "Image"}], "label": 3}}}')),
+    *((metadata(features(names=names)), "needed is a list of distinct texts")
+      for names in (None, 3, "ab", [], [0, 1], ["cat", "cat"], {"0": "cat"})),
+    (metadata(features()), "ClassLabel has the names None"),
+    (metadata(features(names=["cat", "fish"])),
+     r"b\.parquet has other classes than .*a\.parquet: cat, fish there, cat, dog here; fish can't be matched"),
+    (lambda path: write_parquet(path, noise(2), [0, 1], image="photo"),
+     r"b\.parquet has the columns photo and label, .*train-a\.parquet has img and label"),
+    (lambda path: path.write_bytes(path.read_bytes()[:-9]), "download it again"),
+    (lambda path: path.write_bytes(path.read_bytes()[:200]), "download it again"),
+    (lambda path: path.write_bytes(b""), "download it again"),
+    (lambda path: path.write_bytes(b"<html>404</html>"), "download it again"),
+    (column("label", ["cat", "dog"]), "labels are of type string, not integers"),
+    (column("label", [0.0, 1.0]), "labels are of type double"),
+    (column("label", [True, False]), "labels are of type bool"),
+    (column("label", [None, None]), "labels are of type null"),
+    (column("label", [[0], [1]]), "labels are of type list"),
+    (column("label", [0, None]), "1 of 2 images have no label"),
+    (column("label", [0, 2]), "labels run from 0 to 2, but 2 classes allow 0 to 1"),
+    (column("label", [-2, 1]), "labels run from -2 to 1"),
+    (column("label", [0, 2**63 - 1]), "labels run from 0 to 9223372036854775807"),
+    (column("label", [0, 2**64 - 2], "uint64"), "labels run from -2 to 0"),
+    (column("img", [1, 2]), "images are of type int64, not a struct of bytes and path"),
+    (column("img", ["a.png", "b.png"]), "images are of type string"),
+    (column("img", [[1, 2], [3]]), "images are of type list"),
+    (column("img", [{"pixels": b"x"}] * 2), "images are of type struct<pixels: binary>"),
+    (column("img", [{"bytes": "text", "path": None}] * 2), "images are of type struct<bytes: string"),
+    (column("img", [{"bytes": None, "path": b"a"}] * 2), "images are of type struct"),
+    (column("img", [None, None]), "b.parquet: image 0 is missing"),
+    (column("img", [b"x", b"GIF"]), r"b\.parquet: image 0 can't be decoded"),
+    (column("img", [{"path": "nowhere.png"}] * 2), "its cell has no bytes and its path is nowhere.png"),
+])
+def test_a_parquet_file_of_another_kind_among_good_ones(tmp_path, spoil, said):
+    write_parquet(tmp_path / "train-a.parquet", noise(2), [0, 1])
+    spoil(write_parquet(tmp_path / "train-b.parquet", noise(2), [0, 1]))
+    with pytest.raises(UserError, match=said) as caught:
+        load_dataset(str(tmp_path), "train")
+    assert "train-b.parquet" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_parquet_file_of_any_bytes_is_read_or_refused_in_one_line(tmp_path):
+    path = write_parquet(tmp_path / "train.parquet", noise(4, 8, 8), [0, 1, 0, 1])
+    content, draw = path.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for place in draw.integers(len(content) - 900, len(content), 150):  # the end says where everything is
+        path.write_bytes(content[:place] + bytes([draw.integers(256)]) + content[place + 1 :])
+        try:
+            assert load_dataset(str(tmp_path), "train").images.dtype == np.uint8
+        except UserError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 30
+
+
+def test_an_empty_parquet_file_among_good_ones(tmp_path):
+    write_parquet(tmp_path / "train-a.parquet", [], [])
+    write_parquet(tmp_path / "train-b.parquet", noise(2), [0, 1])
+    assert np.array_equal(load_dataset(str(tmp_path), "train").images, noise(2))
+
+
+@pytest.mark.parametrize("kind", ["binary", "large_binary"])
+def test_a_column_of_bytes_is_one_of_images(tmp_path, kind):
+    path = write_parquet(tmp_path / "train.parquet", noise(2), [0, 1])
+    column("img", [png(pixels) for pixels in noise(2)], kind)(path)
+    assert np.array_equal(load_dataset(str(tmp_path), "train").images, noise(2))
+
+
 # through the Hub
 
 def test_a_hub_dataset_that_the_datasets_library_has_cached(tmp_path, caplog):
@@ -278,6 +482,23 @@ def test_a_hub_dataset_that_the_datasets_library_has_cached(tmp_path, caplog):
     assert isinstance(train.images, np.memmap)
     assert test.revision == "0123456789" * 4
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_splits_of_the_hub_are_matched_by_name(monkeypatch):
+    import datasets
+
+    def split(*names):
+        columns = {"img": [{"bytes": png(pixels), "path": None} for pixels in noise(2)], "label": [0, 1]}
+        kinds = {"img": datasets.Image(decode=False), "label": datasets.ClassLabel(names=list(names))}
+        return datasets.Dataset.from_dict(columns, datasets.Features(kinds))
+
+    splits = {"train": split("cat", "dog"), "test": split("dog", "cat")}
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: splits)
+    test = load_dataset("org/pets", "test")
+    assert test.classes == ("cat", "dog") and test.labels.tolist() == [1, 0]
+    splits["test"] = split("dog", "fish")
+    with pytest.raises(UserError, match="test split has other classes than org/pets's training split: dog, fish there"):
+        load_dataset("org/pets", "test")
 
 
 @pytest.mark.parametrize("name", ["cifar10", "nobody/nothing"])
@@ -354,6 +575,9 @@ def test_one_class_is_no_dataset(tmp_path):
     write_folder(tmp_path / "images" / "cat", 3, ("tabby", "siamese"))
     with pytest.raises(UserError, match="holds one class, 'images': needed are two or more"):
         load_dataset(str(tmp_path), "train")
+    write_folder(tmp_path / "images" / "dog", 3)
+    with pytest.raises(UserError, match=r"or is .*/images the dataset\?"):
+        load_dataset(str(tmp_path), "train")
 
 
 def test_an_empty_class_folder(tmp_path):
@@ -380,6 +604,110 @@ def test_a_folder_without_a_test_split(tmp_path):
     write_folder(tmp_path / "train")
     with pytest.raises(UserError, match="has no test split, only train"):
         load_dataset(str(tmp_path), "test")
+
+
+@pytest.mark.parametrize("train, test", [
+    ("Training", "Testing"), ("TRAIN", "Validation"), ("train", "valid"), ("Train", "dev"), ("training", "eval"),
+])
+def test_the_usual_names_of_splits(tmp_path, train, test):
+    write_folder(tmp_path / train, 3)
+    write_folder(tmp_path / test, 2)
+    found = [load_dataset(str(tmp_path), split) for split in ("train", "test")]
+    assert [len(split) for split in found] == [6, 4] and {split.classes for split in found} == {("cat", "dog")}
+
+
+def test_a_test_split_comes_before_a_validation_split(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    for number, name in enumerate(("train", "Test", "testing", "val"), start=1):
+        write_folder(tmp_path / name, number)
+    assert len(load_dataset(str(tmp_path), "test")) == 4
+    assert "Test is taken for test, not testing" in caplog.text
+
+
+@pytest.mark.parametrize("names", [("check", "learn"), ("Testing", "fold1"), ("fold1", "fold2", "fold3")])
+def test_splits_of_unknown_names_are_no_classes(tmp_path, names):
+    for name in names:
+        write_folder(tmp_path / name, 3)
+    with pytest.raises(UserError, match=rf"{names[0]}, .* hold the same folders \(cat, dog\).*rename them to train"):
+        load_dataset(str(tmp_path), "train")
+
+
+def test_classes_may_have_folders_of_their_own(tmp_path):
+    write_folder(tmp_path / "cat", 3, ("images", "more"))
+    write_folder(tmp_path / "dog", 3, ("images", "others"))
+    assert load_dataset(str(tmp_path), "train").classes == ("cat", "dog")
+
+
+def test_what_hides_in_a_class_folder_is_no_image(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    write_folder(tmp_path / "train", 3)
+    for hidden in (".ipynb_checkpoints", "__MACOSX", ".thumbnails/large"):
+        for place in (tmp_path / "train" / "cat" / hidden, tmp_path / "train" / hidden):
+            place.mkdir(parents=True)
+            Image.fromarray(noise(1)[0]).save(place / "0-checkpoint.png")
+    for name in ("._0.png", ".DS_Store"):
+        (tmp_path / "train" / "cat" / name).write_bytes(b"junk")
+    train = load_dataset(str(tmp_path), "train")
+    assert len(train) == 6 and train.classes == ("cat", "dog")
+    assert "are no images" not in caplog.text
+
+
+def test_files_of_other_formats_are_counted(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    write_folder(tmp_path / "train", 3)
+    for number, suffix in enumerate([".txt", ".txt", ".HEIC", ""]):
+        (tmp_path / "train" / "dog" / f"{number}{suffix}").write_bytes(b"x")
+    assert len(load_dataset(str(tmp_path), "train")) == 6
+    assert f"4 of 10 files in {tmp_path / 'train'} are no images: .txt 2, .heic 1, no suffix 1" in caplog.text
+
+
+def test_a_class_of_other_formats_says_which(tmp_path):
+    write_folder(tmp_path / "train")
+    (tmp_path / "train" / "fish").mkdir()
+    (tmp_path / "train" / "fish" / "1.HEIC").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"fish holds no images \(.*\), only \.heic 1: add some"):
+        load_dataset(str(tmp_path), "train")
+
+
+def test_a_split_of_an_unknown_name_beside_train(tmp_path):
+    for name in ("train", "holdout"):
+        write_folder(tmp_path / name)
+    with pytest.raises(UserError, match="has no test split, only holdout, train; hold out"):
+        load_dataset(str(tmp_path), "test")
+
+
+@pytest.mark.parametrize("inside, said", [
+    ("0.png", r"test holds images without class folders, so without labels: sort them into test/CLASS/\*.*--held-out"),
+    (None, "test holds no class folders"),
+])
+def test_a_test_folder_without_labels(tmp_path, inside, said):
+    write_folder(tmp_path / "train", 3)
+    (tmp_path / "test").mkdir()
+    if inside:
+        Image.fromarray(noise(1)[0]).save(tmp_path / "test" / inside)
+    with pytest.raises(UserError, match=said):
+        load_dataset(str(tmp_path), "test")
+    assert len(load_dataset(str(tmp_path), "train")) == 6
+
+
+def test_classes_that_the_test_split_lacks_are_named(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    write_folder(tmp_path / "train", 1)
+    write_folder(tmp_path / "test", 1, ("dog",))
+    load_dataset(str(tmp_path), "test")
+    assert "has no images of 1 of 2 classes: cat" in caplog.text
+
+
+def test_file_names_of_other_encodings(tmp_path):
+    write_folder(tmp_path / "set", 4)
+    os.rename(tmp_path / "set" / "cat" / "0.png", os.fsencode(tmp_path / "set" / "cat") + b"/caf\xe9.png")
+    assert len(load_dataset(str(tmp_path / "set"), "train")) + len(load_dataset(str(tmp_path / "set"), "test")) == 8
+    Path(os.fsdecode(os.fsencode(tmp_path / "set" / "cat") + b"/caf\xe9.png")).write_bytes(b"x")
+    with pytest.raises(UserError, match=r"caf\\xe9\.png can't be decoded"):
+        [load_dataset(str(tmp_path / "set"), split) for split in ("train", "test")]
+    os.rename(tmp_path / "set" / "cat", os.fsencode(tmp_path / "set") + b"/caf\xe9")
+    with pytest.raises(UserError, match=r"caf\\xe9: the folder's name isn't text in UTF-8.*rename it"):
+        load_dataset(str(tmp_path / "set"), "train")
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", png(noise(1)[0])[:200]])
@@ -432,6 +760,41 @@ def test_pixels_without_a_known_range():
         decode(encoded(Image.new("F", (4, 4)), "TIFF"), "x.tif")
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM"])
+def test_an_image_of_any_bytes_is_decoded_or_refused_in_one_line(kind):
+    content, draw = encoded(Image.fromarray(noise(1, 24, 24)[0]), kind), np.random.default_rng(0)
+    for length in draw.integers(0, len(content), 20):
+        place = draw.integers(0, 60)
+        for spoilt in (content[:length], content[:place] + bytes([draw.integers(256)]) + content[place + 1 :]):
+            try:
+                assert decode(spoilt, "dog.img").dtype == np.uint8
+            except UserError as error:
+                assert str(error).startswith("dog.img can't be decoded (") and "\n" not in str(error)
+
+
+def header(width, height):
+    """A PNG that says it is so large, and holds nothing."""
+    def chunk(kind, data):
+        return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+    size = width.to_bytes(4) + height.to_bytes(4)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size + bytes([8, 2, 0, 0, 0])) + chunk(b"IDAT", zlib.compress(b""))
+
+
+@pytest.mark.parametrize("content, said", [
+    (header(20_000, 20_000), r"bomb\.png can't be decoded \(Image size \(400000000 pixels\) exceeds limit"),
+    (header(2**31 - 1, 2**31 - 1), r"bomb\.png can't be decoded"),
+    (header(170_000_000, 1), r"bomb\.png can't be decoded \(170000000x1 pixels are 1000 times as long as wide"),
+    (header(1, 100_000), r"bomb\.png can't be decoded \(1x100000 pixels"),
+])
+@pytest.mark.filterwarnings("error")
+def test_an_image_that_would_fill_the_memory(content, said):
+    with pytest.raises(UserError, match=said) as caught:
+        decode(content, "bomb.png")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("height, width", [(50, 41), (41, 50), (32, 45), (20, 31), (1, 9), (64, 64)])
 def test_resizing_is_torchvision_s(height, width):
     pixels = noise(1, height, width)[0]
@@ -467,19 +830,76 @@ def test_decoded_once_and_memory_mapped_after(tmp_path, caplog):
     assert caplog.text.count("decoded 10 images") == 3
 
 
+def flipped(content, place):
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def saved(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue() + bytes(32)
+
+
 @pytest.mark.parametrize("damage", [
-    lambda content: content[:-1], lambda content: b"", lambda content: b"junk", lambda content: content[:20],
+    pytest.param(lambda content: content[:-1], id="cut by a byte"),
+    pytest.param(lambda content: content[:-32], id="without its checksum"),
+    pytest.param(lambda content: content[:20], id="cut in the header"),
+    pytest.param(lambda content: content + b"x", id="longer"),
+    pytest.param(lambda content: b"", id="empty"),
+    pytest.param(lambda content: b"junk", id="junk"),
+    pytest.param(lambda content: flipped(content, 128), id="the first pixel"),
+    pytest.param(lambda content: flipped(content, 20_000), id="a pixel"),
+    pytest.param(lambda content: flipped(content, -33), id="the last pixel"),
+    pytest.param(lambda content: flipped(content, -5), id="the checksum"),
+    pytest.param(lambda content: content.replace(b"(10, 32, 32, 3)", b"(10, 16, 64, 3)"), id="another shape"),
+    pytest.param(lambda content: content.replace(b"(10, 32, 32, 3)", b"(10, 32, 32, 4)"), id="more channels"),
+    pytest.param(lambda content: content.replace(b"(10, 32, 32, 3)", b"(10, 2**99, 2, 3)"), id="no shape"),
+    pytest.param(lambda content: content.replace(b"'fortran_order': False", b"'fortran_order': True "), id="order"),
+    pytest.param(lambda content: content.replace(b"|u1", b"|i1"), id="another type"),
+    pytest.param(lambda content: content.replace(b"|u1", b"|O "), id="objects"),
+    pytest.param(lambda content: saved(noise(10, 8, 8)), id="other images"),
+    pytest.param(lambda content: saved(np.zeros(7)), id="another array"),
+    pytest.param(lambda content: saved(np.uint8(7)), id="a number"),
 ])
 def test_a_damaged_entry_is_made_again(tmp_path, damage, caplog):
     caplog.set_level(logging.INFO)
     folder = write_folder(tmp_path / "set" / "train").parent
     whole = load_dataset(str(folder), "train").fingerprint
     (entry,) = cache_folder().iterdir()
-    entry.write_bytes(damage(entry.read_bytes()))
+    content = entry.read_bytes()
+    assert damage(content) != content
+    entry.write_bytes(damage(content))
     assert load_dataset(str(folder), "train").fingerprint == whole
     assert "is damaged; decoding again" in caplog.text
     assert load_dataset(str(folder), "train").fingerprint == whole
     assert caplog.text.count("decoded 10 images") == 2
+
+
+def test_an_entry_under_another_s_name_is_made_again(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    for name, seed in (("a", 1), ("b", 2)):
+        write_folder(tmp_path / name / "train", classes=(f"{seed}", "x"))
+        Image.fromarray(noise(1, seed=seed)[0]).save(tmp_path / name / "train" / f"{seed}" / "0.png")
+    load_dataset(str(tmp_path / "a"), "train")
+    (first,) = cache_folder().iterdir()
+    load_dataset(str(tmp_path / "b"), "train")
+    (second,) = set(cache_folder().iterdir()) - {first}
+    shutil.copy(first, second)
+    assert np.array_equal(load_dataset(str(tmp_path / "b"), "train").images[0], noise(1, seed=2)[0])
+    assert f"{second.name} is damaged" in caplog.text
+
+
+def test_a_header_of_any_bytes_is_no_reason_to_fail(tmp_path):
+    source = tmp_path / "source"
+    source.write_text("x")
+    images = noise(2, 4, 4)
+    kept = cached("x", [source], "", 2, 4, lambda: images)
+    (entry,) = cache_folder().iterdir()
+    content = entry.read_bytes()
+    for place in range(0, 128, 3):
+        entry.write_bytes(content[:place] + bytes([(place * 37) % 256]) + content[place + 1 :])
+        assert np.array_equal(cached("x", [source], "", 2, 4, lambda: images), images)
+    assert np.array_equal(kept, images)
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
@@ -492,7 +912,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        cached("x", [source], (), 2, lambda: noise(2))
+        cached("x", [source], "", 2, None, lambda: noise(2))
     assert not list(cache_folder().iterdir())
 
 

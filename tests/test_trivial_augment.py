@@ -1,11 +1,22 @@
 """TrivialAugment on batches makes of every image what torchvision makes of it alone."""
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.autoaugment import TrivialAugmentWide, _apply_op
 
-from wrn_hub.data.trivial_augment import OPERATIONS, STRENGTHS, apply, draw
+from wrn_hub.data import ImageDataset
+from wrn_hub.data.loader import TrainLoader
+from wrn_hub.data.trivial_augment import OPERATIONS, STRENGTHS, apply, draw, plan
+
+CPU = torch.device("cpu")
+
+
+def augmented(images, operation, strength):
+    """One batch through its operations."""
+    (planned,) = plan(operation[None], strength[None], *images.shape[1:3], images.device)
+    return apply(images, planned)
 
 
 @pytest.fixture(scope="module")
@@ -19,48 +30,78 @@ def images() -> torch.Tensor:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_operation_at_every_strength_is_torchvisions(name, images):
-    _, strengths, signed = OPERATIONS[name]
-    tried = torch.cat([strengths, -strengths]) if signed else strengths
+    strengths = OPERATIONS[name].strengths
+    tried = torch.cat([strengths, -strengths]) if OPERATIONS[name].signed else strengths
     number = list(OPERATIONS).index(name)
     batch = images.repeat(len(tried), 1, 1, 1)
     strength = tried.repeat_interleave(len(images))
-    made = apply(batch, torch.full((len(batch),), number), strength)
+    made = augmented(batch, torch.full((len(batch),), number), strength)
     for image, value, result in zip(batch, strength.tolist(), made, strict=True):
         expected = _apply_op(image.permute(2, 0, 1), name, value, InterpolationMode.NEAREST, None).permute(1, 2, 0)
         assert torch.equal(result, expected), f"strength {value}"
 
 
-class Uploads(TorchDispatchMode):
-    """Refuses what would make a GPU wait for the CPU: a tensor sent there from ordinary memory, or read from there.
+class Counted(TorchDispatchMode):
+    """Counts what is launched on the device; views are not. Refuses what would make a GPU wait for the CPU: a tensor
+    sent there, or read from there, for which the meta device stands in."""
 
-    The meta device stands in for the GPU; ``non_blocking`` is how the few indices of an operation travel.
-    """
+    def __init__(self):
+        super().__init__()
+        self.launched = 0
 
     def __torch_dispatch__(self, function, types, arguments=(), named=None):
-        named = named or {}
-        made = function(*arguments, **named)
-        sent = function in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
-        if sent and made.is_meta and not next(a for a in reversed(arguments) if isinstance(a, torch.Tensor)).is_meta:
-            assert named.get("non_blocking"), "the GPU is waited for"
+        made = function(*arguments, **(named or {}))
+        if function in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default):
+            source = next(a for a in reversed(arguments) if isinstance(a, torch.Tensor))
+            assert made.device == source.device, "the GPU is waited for"
+        assert function is not torch.ops.aten._local_scalar_dense.default, "the GPU is waited for"
+        self.launched += not function.is_view
         return made
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_no_operation_waits_for_the_device(name):
-    strengths = OPERATIONS[name][1][:4]
-    with Uploads():
-        apply(torch.zeros(4, 8, 8, 3, dtype=torch.uint8, device="meta"),
-              torch.full((4,), list(OPERATIONS).index(name)), strengths)
+def test_a_batch_takes_few_launches_and_never_waits_for_the_device():
+    """All operations at once: what they share is launched once, what follows from the draws alone not at all."""
+    device = torch.device("meta")
+    operation = torch.arange(len(OPERATIONS)).repeat(2)
+    (planned,) = plan(operation[None], torch.ones(1, len(operation)), 8, 8, device)
+    with Counted() as counted:
+        made = apply(torch.zeros(len(operation), 8, 8, 3, dtype=torch.uint8, device=device), planned)
+    assert made.is_meta and made.shape == (len(operation), 8, 8, 3)
+    assert counted.launched <= 105
+
+
+def test_a_batch_of_the_loader_takes_few_launches():
+    data = ImageDataset("noise", "train", np.zeros((512, 8, 8, 3), np.uint8), np.zeros(512, np.int64), ("a",))
+    launched = {}
+    for augment in ("none", "trivial"):
+        batches = TrainLoader(data, 128, (0.5,) * 3, (0.25,) * 3, CPU, augment=augment).epoch(0)
+        next(batches)  # what is done once an epoch is done before it
+        with Counted() as counted:
+            next(batches)
+        launched[augment] = counted.launched
+    assert launched["none"] <= 30 and launched["trivial"] <= 135
+
+
+def test_batches_of_an_epoch_are_what_each_would_be_alone(images):
+    """The order within a batch, and who else is in it, change nothing."""
+    operation, strength = (part.view(3, 40) for part in draw(120, torch.Generator().manual_seed(2)))
+    batches = images.repeat(30, 1, 1, 1).view(3, 40, 32, 32, 3)
+    plans = plan(operation, strength, 32, 32, CPU)
+    for batch, planned, *drawn in zip(batches, plans, operation, strength, strict=True):
+        made = apply(batch, planned)
+        for place, image in enumerate(batch):
+            (number, value) = (part[place : place + 1] for part in drawn)
+            assert torch.equal(made[place], augmented(image[None], number, value)[0])
 
 
 def test_the_space_is_that_of_the_paper():
     """Of torchvision's table, which says the same."""
     theirs = TrivialAugmentWide()._augmentation_space(STRENGTHS)
     assert list(theirs) == list(OPERATIONS)
-    for name, (_, strengths, signed) in OPERATIONS.items():
+    for name, operation in OPERATIONS.items():
         expected, expected_sign = theirs[name]
-        torch.testing.assert_close(strengths, expected.float().expand(STRENGTHS))
-        assert signed == expected_sign
+        torch.testing.assert_close(operation.strengths, expected.float().expand(STRENGTHS))
+        assert operation.signed == expected_sign
 
 
 def test_images_of_a_batch_go_through_different_operations(images):
@@ -73,6 +114,6 @@ def test_images_of_a_batch_go_through_different_operations(images):
     names = list(OPERATIONS)
     mixed = torch.tensor([names.index(name) for name in ("Identity", "Solarize", "Rotate", "Solarize")])
     strength = torch.tensor([0.0, 100.0, 40.0, 200.0])
-    made = apply(batch, mixed, strength)
-    alone = [apply(batch[i : i + 1], mixed[i : i + 1], strength[i : i + 1])[0] for i in range(4)]
+    made = augmented(batch, mixed, strength)
+    alone = [augmented(batch[i : i + 1], mixed[i : i + 1], strength[i : i + 1])[0] for i in range(4)]
     assert torch.equal(made, torch.stack(alone)) and torch.equal(made[0], batch[0])

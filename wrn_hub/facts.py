@@ -1,7 +1,10 @@
 """What is known about each dataset, once: where it lies on the Hub, its statistics, its class names."""
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["DATASETS", "DatasetFacts"]
+from .errors import UserError
+
+__all__ = ["DATASETS", "DEFAULT_TAG", "DatasetFacts", "check_mean_std"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class DatasetFacts:
     classes: tuple[str, ...]
     flip: bool = True  # a mirrored digit is another digit, or none
     source: str = ""
+    misspelled: tuple[tuple[str, str], ...] = ()  # what copies on the Hub call a class, and what it is called here
 
 
 DATASETS = {
@@ -47,6 +51,7 @@ DATASETS = {
             "train", "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree", "wolf", "woman",
             "worm",
         ),
+        misspelled=(("cra", "crab"),),
         source="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
     ),
     "svhn": DatasetFacts(
@@ -56,3 +61,26 @@ DATASETS = {
         source="Netzer et al., Reading Digits in Natural Images with Unsupervised Feature Learning, 2011",
     ),
 }
+
+DEFAULT_TAG = next(iter(DATASETS))  # of the weights that a name without a tag stands for
+
+
+def check_mean_std(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Refuse what can't be a mean and a standard deviation per channel in units of 1 (pixel / 255).
+
+    Args:
+        mean: Three numbers from 0 to 1; None or none of them where it isn't given.
+        std: Three numbers above 0, up to 1; the same.
+
+    Raises:
+        UserError: they are others; says so where they look like those of pixels from 0 to 255.
+    """
+    for name, values, least in (("mean", mean, "from 0 to 1"), ("std", std, "above 0, up to 1")):
+        if values is None or len(values) == 0:
+            continue
+        if len(values) == 3 and all(0 <= value <= 1 and (value > 0 or name == "mean") for value in values):
+            continue
+        of_bytes = all(0 <= value <= 255 for value in values) and max(values) > 1
+        advice = "; divide by 255, these look like those of pixels from 0 to 255" if of_bytes else ""
+        raise UserError(
+            f"{name} = {tuple(values)}: allowed are three numbers, {least}, in units of 1 (pixel / 255){advice}")

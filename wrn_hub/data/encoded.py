@@ -1,5 +1,7 @@
 """A split whose images are still encoded, and how they become one array of RGB pixels."""
 import io
+import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 
-__all__ = ["EncodedSplit", "choose_split", "decode", "resize_and_crop", "stack"]
+__all__ = ["EncodedSplit", "decode", "image_bytes", "printable", "resize_and_crop", "stack"]
 
 # tried in this order; the formats left out (EPS among them) start other programs or hold no photographs
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
-_STAND_INS = {"train": (), "test": ("validation", "valid", "val")}
+_LONGEST = 1000  # times as long as wide: resized by its shorter side, a longer image would fill the memory
 
 
 @dataclass(frozen=True)
@@ -41,18 +43,21 @@ class EncodedSplit:
         return stack((decode(data, where) for where, data in self.images), len(self.labels), size)
 
 
-def choose_split(split: str, available: Iterable[str], where: str) -> str:
-    """The name under which ``split`` is available: its own, or, for "test", that of a validation split.
+def printable(path: Path) -> str:
+    """A path as text that any screen and file takes: bytes of a name that isn't UTF-8 become \\xNN."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def image_bytes(path: Path) -> bytes:
+    """The content of an image file.
 
     Raises:
-        UserError: no split of these names is available.
+        UserError: it can't be read.
     """
-    available = list(available)
-    for name in (split, *_STAND_INS[split]):
-        if name in available:
-            return name
-    hint = "; hold out a part of the training split instead (--held-out)" if "train" in available else ""
-    raise UserError(f"{where} has no {split} split, only {', '.join(sorted(available)) or 'none at all'}{hint}")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{printable(path)}: {error.strerror or first_line(error)}") from None
 
 
 def decode(data: bytes, where: str) -> np.ndarray:
@@ -68,10 +73,16 @@ def decode(data: bytes, where: str) -> np.ndarray:
         uint8 (H, W, 3), RGB.
 
     Raises:
-        UserError: it can't be decoded.
+        UserError: it can't be decoded, has more pixels than PIL takes for an attack (179 million), or is 1,000 times
+            as long as wide.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with (
+            warnings.catch_warnings(action="ignore"),  # of many pixels, and of odd metadata; they name no file
+            Image.open(io.BytesIO(data), formats=_FORMATS) as image,
+        ):
+            if max(image.size) > _LONGEST * min(image.size):
+                raise ValueError(f"{image.width}x{image.height} pixels are {_LONGEST} times as long as wide; crop it")
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             if image.mode == "RGB":
@@ -84,7 +95,7 @@ def decode(data: bytes, where: str) -> np.ndarray:
                 image = image.convert("RGBA")
             return np.asarray(image.convert("RGB"))
     except Exception as error:  # PIL's decoders raise nearly everything on a damaged file
-        reason = "unknown format" if isinstance(error, Image.UnidentifiedImageError) else str(error) or repr(error)
+        reason = "unknown format" if isinstance(error, Image.UnidentifiedImageError) else first_line(error)
         raise UserError(f"{where} can't be decoded ({reason}); mend or remove it") from error
 
 

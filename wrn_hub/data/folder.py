@@ -1,44 +1,83 @@
 """A folder of image files: one folder per class, within train/ and test/ or without splits."""
 import hashlib
 import logging
+import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
-from .encoded import EncodedSplit, choose_split
+from ..errors import UserError, first_line
+from .encoded import EncodedSplit, image_bytes, printable
+from .splits import choose_split, kind_of_split
 
 __all__ = ["SUFFIXES", "image_files", "read_folder"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".gif")
-_SPLITS = ("train", "test", "validation", "valid", "val")
+_LAYOUTS = (
+    "FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, FOLDER/CLASS/*, the parquet files of a Hub dataset, or the official "
+    "files of CIFAR")
 
 _log = logging.getLogger(__name__)
 
 
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"  # what macOS puts beside the files of an archive
+
+
 def _subfolders(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    try:
+        names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not _hidden(path.name))
+    except OSError as error:
+        raise UserError(f"{printable(folder)}: {error.strerror or first_line(error)}") from None
+    for name in names:
+        if os.fsencode(name).decode(errors="replace") != name:
+            raise UserError(
+                f"{printable(folder / name)}: the folder's name isn't text in UTF-8, as that of a class has to be: "
+                "rename it")
+    return names
+
+
+def _files(folder: Path) -> list[Path]:
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not _hidden(name)]
+        found += [Path(place, name) for name in names if not _hidden(name)]
+    return sorted(path for path in found if path.is_file())
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Every image at any depth below a folder, in order; hidden files are none."""
-    return sorted(
-        path for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file())
+    """Every image at any depth below a folder, in order; hidden files, and what lies in hidden folders, are none."""
+    return [path for path in _files(folder) if path.suffix.lower() in SUFFIXES]
 
 
-def _images(folder: Path) -> list[Path]:
-    found = image_files(folder)
-    if not found:
-        raise UserError(f"class folder {folder} holds no images ({' '.join(SUFFIXES)}): add some or remove it")
-    return found
+def _counted(files: list[Path]) -> str:
+    kinds = Counter(path.suffix.lower() or "no suffix" for path in files)
+    return ", ".join(f"{printable(Path(kind))} {count}" for kind, count in kinds.most_common(5))
 
 
-def _fifth(folder: Path, split: str) -> list[Path]:
+def _images_of(classes: list[Path], where: Path) -> dict[str, list[Path]]:
+    """Class -> its images; the log says what else is there."""
+    images: dict[str, list[Path]] = {}
+    every, others = 0, list[Path]()
+    for folder in classes:
+        files = _files(folder)
+        images[folder.name] = [path for path in files if path.suffix.lower() in SUFFIXES]
+        left = [path for path in files if path.suffix.lower() not in SUFFIXES]
+        if not images[folder.name]:
+            but = f", only {_counted(left)}" if left else ""
+            raise UserError(f"class folder {folder} holds no images ({' '.join(SUFFIXES)}){but}: add some or remove it")
+        every, others = every + len(files), others + left
+    if others:
+        _log.info("%d of %d files in %s are no images: %s", len(others), every, where, _counted(others))
+    return images
+
+
+def _fifth(folder: Path, found: list[Path], split: str) -> list[Path]:
     """The class's images of one split where the folder has none: a fifth, at least one, is for testing."""
     # by the hash of the name: an image stays in its split, or nearly always, when others are added
-    found = sorted(_images(folder), key=lambda path: hashlib.sha256(path.name.encode()).digest())
+    found = sorted(found, key=lambda path: hashlib.sha256(os.fsencode(path.name)).digest())
     if len(found) < 2:
         raise UserError(f"class folder {folder} holds one image: two are needed to train on one and test on the other")
     testing = max(1, round(len(found) / 5))
@@ -47,16 +86,42 @@ def _fifth(folder: Path, split: str) -> list[Path]:
 
 def _read(paths: list[Path]) -> Iterator[tuple[str, bytes]]:
     for path in paths:
-        yield str(path), path.read_bytes()
+        yield printable(path), image_bytes(path)
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(path.suffix.lower() in SUFFIXES and not _hidden(path.name) for path in folder.iterdir())
+
+
+def _refuse_splits(folder: Path, names: list[str]) -> None:
+    """Refuse folders that aren't called splits and yet look like them: the same two or more folders are in each."""
+    inside = [set(_subfolders(folder / name)) for name in names]
+    shared = sorted(set.intersection(*inside)) if inside else []
+    if len(names) > 1 and len(shared) > 1 and not any(_holds_images(folder / name) for name in names):
+        raise UserError(
+            f"{folder}: {', '.join(names[:5])} hold the same folders ({', '.join(shared[:5])}), as splits do: rename "
+            "them to train and test (or val); where they are classes, put the images of each into its own folder")
+
+
+def _split_root(folder: Path, names: list[str], split: str) -> Path:
+    """The folder of a split among others, which has to hold class folders."""
+    root = folder / choose_split(split, names, str(folder))
+    if not _subfolders(root):
+        what = "images without class folders, so without labels" if _holds_images(root) else "no class folders"
+        raise UserError(
+            f"{root} holds {what}: sort them into {root.name}/CLASS/*, or remove it and measure on images held out of "
+            "the training split (--held-out); scripts/predict.py classifies images without labels")
+    return root
 
 
 def read_folder(folder: Path, split: str) -> EncodedSplit:
     """Read a split of FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, or of FOLDER/CLASS/*.
 
-    ``validation``, ``valid`` or ``val`` stand in for ``test`` where that is missing; capitals don't matter. The classes
-    are the folders in ``train``, sorted. Without splits a fifth of every class is for testing, chosen by the hash of
-    the files' names, so always the same one; the log says so. Class folders may have folders of their own; hidden files
-    and files with other suffixes than those of images are passed over.
+    ``training`` and ``testing`` are names of these splits too, and ``validation``, ``valid``, ``val``, ``dev`` or
+    ``eval`` stand in for ``test`` where that is missing; capitals don't matter. The classes are the folders in
+    ``train``, sorted. Without splits a fifth of every class is for testing, chosen by the hash of the files' names, so
+    always the same one; the log says so. Class folders may have folders of their own; hidden files and folders are
+    passed over, and the log counts files with other suffixes than those of images.
 
     Args:
         folder: FOLDER.
@@ -66,28 +131,36 @@ def read_folder(folder: Path, split: str) -> EncodedSplit:
         The images in the order of their classes, then of their paths.
 
     Raises:
-        UserError: fewer than two class folders, an empty one, no such split, or a class that ``train`` lacks.
+        UserError: fewer than two class folders, an empty one, no such split, a split without class folders, a class
+            that ``train`` lacks, a class whose name isn't text, or splits under names that aren't known.
     """
     names = _subfolders(folder)
-    splits = {name.lower(): folder / name for name in names if name.lower() in _SPLITS}
-    if "train" in splits and _subfolders(splits["train"]):  # a class may be called train too, but holds images
-        classes = _subfolders(splits["train"])
-        root = splits[choose_split(split, list(splits), str(folder))]
+    splits = [name for name in names if kind_of_split(name)]
+    # a class may be called train too, but holds images
+    if any(kind_of_split(name) == "train" and _subfolders(folder / name) for name in splits):
+        training = _split_root(folder, names, "train")
+        classes, root = _subfolders(training), _split_root(folder, names, split)
         present = _subfolders(root)
-        unknown = sorted(set(present) - set(classes))
-        if unknown:
-            raise UserError(f"class folder {root / unknown[0]} has no counterpart in {splits['train']}")
-        files = {name: _images(root / name) for name in present}
+        if unknown := sorted({*present} - {*classes}):
+            raise UserError(
+                f"class folder {root / unknown[0]} has no counterpart in {training}: {', '.join(present[:5])} there, "
+                f"{', '.join(classes[:5])} here")
+        if missing := sorted({*classes} - {*present}):
+            _log.info(
+                "%s has no images of %d of %d classes: %s", root, len(missing), len(classes), ", ".join(missing[:5]))
+        files = _images_of([root / name for name in present], root)
     elif len(names) == len(splits):
-        raise UserError(
-            f"{folder} holds no dataset: needed are FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, FOLDER/CLASS/*, "
-            "the parquet files of a Hub dataset, or the official files of CIFAR")
+        raise UserError(f"{folder} holds no dataset: needed are {_LAYOUTS}")
     else:
+        _refuse_splits(folder, names)
         classes = names
-        files = {name: _fifth(folder / name, split) for name in classes}
+        found = _images_of([folder / name for name in classes], folder)
+        files = {name: _fifth(folder / name, found[name], split) for name in classes}
         _log.info("%s has no train and test folders: a fifth of every class is for testing", folder)
     if len(classes) < 2:
-        raise UserError(f"{folder} holds one class, {classes[0]!r}: needed are two or more folders of images")
+        inside = f"; or is {folder / classes[0]} the dataset?" if len(_subfolders(folder / classes[0])) > 1 else ""
+        raise UserError(f"{folder} holds one class, {classes[0]!r}: needed are two or more folders of images{inside}")
     paths = [path for name in files for path in files[name]]
-    labels = np.repeat([classes.index(name) for name in files], [len(found) for found in files.values()])
+    places = {name: place for place, name in enumerate(classes)}
+    labels = np.repeat([places[name] for name in files], [len(found) for found in files.values()])
     return EncodedSplit(_read(paths), labels.astype(np.int64), tuple(classes), tuple(paths))

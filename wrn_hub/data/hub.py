@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 
 from ..errors import UserError
 from ..facts import DatasetFacts
-from .encoded import EncodedSplit, choose_split
+from .encoded import EncodedSplit, image_bytes
+from .splits import choose_split, kind_of_split, labels_by_name
 
 __all__ = ["holds_parquet", "read_hub", "read_parquet"]
 
@@ -30,25 +32,54 @@ def _column(features: dict[str, Any], kind: str, where: str) -> str:
 
 
 def _columns(features: dict[str, Any], facts: DatasetFacts | None, where: str) -> tuple[str, str, tuple[str, ...]]:
-    """(image column, label column, class names)."""
+    """(image column, label column, class names in the order of the labels)."""
     if facts is None:
         image, label = _column(features, "Image", where), _column(features, "ClassLabel", where)
-        return image, label, tuple(features[label]["names"])
+        return image, label, _names(features[label], where)
     image, label = facts.image_column, facts.label_column
-    names = (features.get(label) or {}).get("names", facts.classes)
+    feature = features.get(label)
+    names = _names(feature, where) if isinstance(feature, dict) and "names" in feature else facts.classes
     if not {image, label} <= set(features) or len(names) != len(facts.classes):
         raise UserError(
             f"{where} is not {facts.hub_id}: that has columns {image} and {label} of {len(facts.classes)} classes, "
             f"this has {', '.join(features)}")
-    return image, label, facts.classes
+    return image, label, tuple(dict(facts.misspelled).get(name, name) for name in names)
+
+
+def _names(feature: dict[str, Any], where: str) -> tuple[str, ...]:
+    names = feature.get("names")
+    if (not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names)
+            or len(set(names)) < len(names)):
+        raise UserError(f"{where}: its ClassLabel has the names {str(names)[:100]}, needed is a list of distinct texts")
+    return tuple(names)
 
 
 def _labels(column: Any, where: str) -> np.ndarray:
-    if not str(column.type).startswith(("int", "uint")):
+    import pyarrow as pa
+
+    if not pa.types.is_integer(column.type):
         raise UserError(f"{where}: labels are of type {column.type}, not integers")
     if column.null_count:
         raise UserError(f"{where}: {column.null_count} of {len(column)} images have no label; measure on another split")
     return np.asarray(column.to_numpy(), dtype=np.int64)
+
+
+def _check_images(kind: Any, where: str) -> None:
+    """Refuse a column that can't be of images: needed are bytes, or a struct of bytes and the path of a file."""
+    import pyarrow as pa
+
+    def fits(kind: Any, *tests: Any) -> bool:
+        return any(test(kind) for test in (*tests, pa.types.is_null))
+
+    of_bytes, of_text = (pa.types.is_binary, pa.types.is_large_binary), (pa.types.is_string, pa.types.is_large_string)
+    if fits(kind, *of_bytes):
+        return
+    fields = {field.name: field.type for field in kind} if pa.types.is_struct(kind) else {}
+    if not fields.keys() & {"bytes", "path"} or not (
+            fits(fields.get("bytes", pa.null()), *of_bytes) and fits(fields.get("path", pa.null()), *of_text)):
+        raise UserError(
+            f"{where}: images are of type {str(kind)[:100]}, not a struct of bytes and path: save a copy with "
+            "cast_column(..., datasets.Image()) and to_parquet")
 
 
 def _images(arrays: Iterable[Any], where: str) -> Iterator[tuple[str, bytes]]:
@@ -56,14 +87,18 @@ def _images(arrays: Iterable[Any], where: str) -> Iterator[tuple[str, bytes]]:
     number = 0
     for array in arrays:
         for cell in array:
-            value, place = cell.as_py() or {}, f"{where}: image {number}"
+            place = f"{where}: image {number}"
             number += 1
+            try:
+                value = cell.as_py() or {}
+            except UnicodeDecodeError as error:
+                raise UserError(f"{place}: its path is not UTF-8 ({error.reason})") from None
             if isinstance(value, bytes):
                 yield place, value
             elif value.get("bytes") is not None:
                 yield place, value["bytes"]
             elif value.get("path") and Path(value["path"]).is_file():
-                yield value["path"], Path(value["path"]).read_bytes()
+                yield value["path"], image_bytes(Path(value["path"]))
             else:
                 raise UserError(f"{place} is missing: its cell has no bytes and its path is {value.get('path')}")
 
@@ -77,8 +112,7 @@ def _parquet_files(folder: Path) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {}
     for path in sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")]):
         split = re.split(r"[-._]", path.name)[0]
-        known = split in ("train", "test", "validation", "valid", "val")
-        files.setdefault(split if known else path.parent.name, []).append(path)
+        files.setdefault(split if kind_of_split(split) else path.parent.name, []).append(path)
     return files
 
 
@@ -87,8 +121,64 @@ def holds_parquet(folder: Path) -> bool:
     return bool(_parquet_files(folder))
 
 
+@dataclass(frozen=True)
+class _Shard:
+    """What the schema of a parquet file says."""
+
+    path: Path
+    image: str
+    label: str
+    names: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: Path, facts: DatasetFacts | None) -> "_Shard":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            schema = pq.read_schema(path)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise _unreadable(path, error) from error
+        try:
+            known = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+            for part in ("info", "features"):
+                known = known.get(part) or {}
+            features = {name: known.get(name, {}) for name in schema.names}
+        except (AttributeError, ValueError, RecursionError):  # not JSON, or not a dict of dicts of dicts
+            raise UserError(
+                f"{path}: its metadata isn't what the datasets library writes; save a copy with to_parquet") from None
+        image, label, names = _columns(features, facts, str(path))
+        _check_images(schema.field(image).type, f"{path}: {image}")
+        return cls(path, image, label, names)
+
+    def column(self, name: str) -> Iterator[Any]:
+        """The column's arrays, of at most 1,000 rows."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            with pq.ParquetFile(self.path) as file:
+                for batch in file.iter_batches(batch_size=1000, columns=[name]):
+                    yield batch.column(0)
+        except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
+            raise _unreadable(self.path, error) from error
+
+    def labels(self) -> np.ndarray:
+        import pyarrow as pa
+
+        arrays = list(self.column(self.label))
+        return _labels(pa.chunked_array(arrays), str(self.path)) if arrays else np.empty(0, dtype=np.int64)
+
+
+def _images_of(shards: Iterable[_Shard]) -> Iterator[tuple[str, bytes]]:
+    for shard in shards:
+        yield from _images(shard.column(shard.image), str(shard.path))
+
+
 def read_parquet(folder: Path, split: str, where: str, facts: DatasetFacts | None = None) -> EncodedSplit:
     """Read a split from a local copy of a Hub repository: CONFIG/SPLIT-*.parquet or SPLIT-*.parquet.
+
+    The classes are those of the training split, in its order; other splits and files are matched to it by name.
 
     Args:
         folder: The repository, or the folder of one of its configurations.
@@ -97,37 +187,33 @@ def read_parquet(folder: Path, split: str, where: str, facts: DatasetFacts | Non
         facts: Names the columns and classes; without it they are found by the feature types in the files.
 
     Raises:
-        UserError: a file is damaged, there is no such split or column, or several could be meant.
+        UserError: a file is damaged or of another kind than the others, there is no such split or column, several
+            could be meant, or the splits name their classes differently.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if facts and (folder / facts.config).is_dir():
         folder = folder / facts.config
     available = _parquet_files(folder)
-    paths = available[choose_split(split, available, where)]
+    chosen = choose_split(split, available, where)
+    paths = available[chosen]
     folders = sorted({path.parent.name for path in paths})
     if len(folders) > 1:
         raise UserError(f"{where} has several configurations ({', '.join(folders)}): name the folder of one of them")
 
-    def read(column: str) -> Iterator[pa.Array]:
-        for path in paths:
-            try:
-                with pq.ParquetFile(path) as file:
-                    for batch in file.iter_batches(batch_size=1000, columns=[column]):
-                        yield batch.column(0)
-            except (pa.ArrowException, OSError, KeyError) as error:
-                raise _unreadable(path, error) from error
-
-    try:
-        schema = pq.read_schema(paths[0])
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(paths[0], error) from error
-    known = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    features = {name: known.get(name, {}) for name in schema.names}
-    image, label, classes = _columns(features, facts, where)
-    labels = _labels(pa.chunked_array(read(label), schema.field(label).type), where)
-    return EncodedSplit(_images(read(image), where), labels, classes, tuple(paths), image)
+    shards = [_Shard.read(path, facts) for path in paths]
+    first = shards[0]
+    for shard in shards:
+        if (shard.image, shard.label) != (first.image, first.label):
+            raise UserError(
+                f"{shard.path} has the columns {shard.image} and {shard.label}, {first.path} has {first.image} and "
+                f"{first.label}: give all files of a split the same ones")
+    classes, elsewhere = first.names, str(first.path)
+    if facts:
+        classes, elsewhere = facts.classes, facts.hub_id
+    elif split != "train" and any(kind_of_split(name) == "train" for name in available):
+        training = _Shard.read(available[choose_split("train", available, where)][0], None)
+        classes, elsewhere = training.names, str(training.path)
+    labels = [labels_by_name(shard.labels(), shard.names, classes, str(shard.path), elsewhere) for shard in shards]
+    return EncodedSplit(_images_of(shards), np.concatenate(labels), classes, tuple(paths), first.image)
 
 
 @contextmanager
@@ -152,6 +238,8 @@ def _quiet(*names: str) -> Iterator[None]:
 
 def read_hub(hub_id: str, split: str, facts: DatasetFacts | None = None) -> EncodedSplit:
     """Read a split through the Hub, or from what the ``datasets`` library has cached of it.
+
+    The classes are those of the training split, in its order.
 
     Args:
         hub_id: "org/name".
@@ -185,10 +273,16 @@ def read_hub(hub_id: str, split: str, facts: DatasetFacts | None = None) -> Enco
         raise UserError(
             f"{hub_id} can't be loaded: {reason[:300]}; or download it and give its folder (--data-dir)") from error
     chosen = splits[choose_split(split, splits, hub_id)]
-    image, label, classes = _columns(chosen.features.to_dict(), facts, hub_id)
+    image, label, names = _columns(chosen.features.to_dict(), facts, hub_id)
+    _check_images(chosen.data.column(image).type, f"{hub_id}: {image}")
+    classes, elsewhere = facts.classes if facts else names, hub_id
+    if not facts and any(kind_of_split(name) == "train" for name in splits):
+        training = splits[choose_split("train", splits, hub_id)]
+        classes, elsewhere = _columns(training.features.to_dict(), facts, hub_id)[2], f"{hub_id}'s training split"
+    labels = labels_by_name(
+        _labels(chosen.data.column(label), hub_id), names, classes, f"{hub_id}'s {split} split", elsewhere)
     files = tuple(Path(file["filename"]) for file in chosen.cache_files)
     # the datasets library names the folder of what it cached by the commit
     commits = [file.parent.name for file in files if re.fullmatch("[0-9a-f]{40}", file.parent.name)]
-    return EncodedSplit(
-        _images(chosen.data.column(image).chunks, hub_id), _labels(chosen.data.column(label), hub_id), classes,
-        files, image, commits[0] if commits else None)
+    images = _images(chosen.data.column(image).chunks, hub_id)
+    return EncodedSplit(images, labels, classes, files, image, commits[0] if commits else None)

@@ -183,12 +183,16 @@ class TrainLoader:
         order, shift, centre, flip = (t.to(self.device) for t in (order, shift, centre, flip))
 
         share = self.batch_size // self.world_size
+        plans = []
+        if self.augment == "trivial":
+            places = torch.arange(len(self) * self.batch_size).view(len(self), self.world_size, share)[:, self.rank]
+            plans = trivial_augment.plan(operation[places], strength[places], height, width, self.device)
         for step in range(first_step, len(self)):
             start = step * self.batch_size + self.rank * share
             mine = slice(start, start + share)
             images = crop_and_flip(self.images, order[mine], shift[mine], flip[mine])
             if self.augment == "trivial":
-                images = trivial_augment.apply(images, operation[mine], strength[mine])
+                images = trivial_augment.apply(images, plans[step])
             batch = normalize(_resize(images, size), self.mean, self.std)
             if self.cutout:
                 down, right = batch.shape[2] / height, batch.shape[3] / width

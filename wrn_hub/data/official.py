@@ -1,11 +1,11 @@
 """The files from CIFAR's own page: ``cifar-10-batches-py`` and ``cifar-100-python``."""
-import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, first_line
+from .opcodes import Inert, plain_values
 
 __all__ = ["FOLDERS", "find_official", "read_official", "read_pickle"]
 
@@ -16,53 +16,67 @@ _FILES = {
     ("cifar100", "train"): ["train"],
     ("cifar100", "test"): ["test"],
 }
+_LARGEST = 2**28  # bytes of a file; CIFAR-100's training split has 155 million
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Reads a pickle of numpy arrays and plain values; whatever else it asks for is refused, not run."""
+def _pixels(value: Any) -> np.ndarray:
+    """uint8 (N, 32, 32, 3) out of what a pickle tells of an array of uint8 (N, 3072): its bytes, and nothing else."""
+    match value:
+        case Inert(name=made, state=(1, (int(count), 3072), Inert("numpy.dtype", ("u1" | "|u1", *_)), False, data)) if (
+                made.startswith("numpy.") and made.endswith("._reconstruct")):
+            match data:
+                case str(text) | Inert("_codecs.encode", (str(text), "latin1")):  # Python 2; 3 in protocol 2
+                    pixels = text.encode("latin1")
+                case _:
+                    pixels = data
+            if isinstance(pixels, bytes) and len(pixels) == count * 3072:
+                return np.frombuffer(pixels, np.uint8).reshape(count, 3, 32, 32).transpose(0, 2, 3, 1)
+    raise ValueError("its data is no array of N x 3072 bytes")
 
-    _allowed = {
-        ("numpy", "_reconstruct"): np.empty(0).__reduce__()[0],
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("_codecs", "encode"): lambda text, _: text.encode("latin1"),  # how Python 3 writes bytes into protocol 2
-    }
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module.partition(".")[0], name) in self._allowed:
-            return self._allowed[module.partition(".")[0], name]
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+def _list(value: Any, kind: type, what: str) -> list[Any]:
+    if not isinstance(value, list) or not all(type(item) is kind for item in value):
+        raise ValueError(f"{what} is no list of {kind.__name__}")
+    return value
 
 
 def read_pickle(path: Path, *keys: str) -> list[Any]:
-    """The values of some keys of an official file; images as uint8 (N, 32, 32, 3), labels as int64 (N,).
+    """The values of some keys of an official file; images as uint8 (N, 32, 32, 3), labels as int64 (N,), names as str.
+
+    Nothing of the pickle is built: its opcodes are walked, and the arrays are made here of bytes whose length is right.
 
     Args:
         path: The file.
         keys: "data" for the images, "labels", "fine_labels", "coarse_labels", or one of the lists of names.
 
     Raises:
-        UserError: it is missing, damaged, or asks for more than arrays and plain values.
+        UserError: it is missing, damaged, or holds something else.
     """
     try:
-        with open(path, "rb") as file:
-            content = _ArraysOnly(file, encoding="latin1").load()
+        if not path.is_file():
+            raise FileNotFoundError
+        if path.stat().st_size > _LARGEST:
+            raise ValueError(f"it has more than {_LARGEST:,} bytes")
+        content = plain_values(path.read_bytes())
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}")
         values: list[Any] = []
         for key in keys:
-            value = content[key]
+            if key not in content:
+                raise ValueError(f"it has no {key!r}")
             if key == "data":
-                value = np.asarray(value, dtype=np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+                values.append(_pixels(content[key]))
             elif key.endswith("labels"):
-                value = np.asarray(value, dtype=np.int64)
-            values.append(value)
+                values.append(np.array(_list(content[key], int, key), dtype=np.int64))
+            else:
+                values.append(_list(content[key], str, key))
         return values
     except FileNotFoundError:
         raise UserError(f"{path} is missing; download and unpack the archive again") from None
-    except KeyError as error:
-        raise UserError(f"{path} is not the official file: it has no {error}; download it again") from None
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, MemoryError,
-            OverflowError) as error:
-        raise UserError(f"{path} is not the official file ({error}); download it again") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or first_line(error)}") from None
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"{path} is not the official file ({first_line(error)}); download it again") from None
 
 
 def find_official(folder: Path) -> str | None:

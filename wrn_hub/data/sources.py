@@ -82,8 +82,9 @@ def load_dataset(
     ============================  ====================================================================================
 
     The known names come before folders of the same name; ``./cifar10`` is a folder. A validation split stands in for
-    a missing test split. Whatever has to be decoded or resized is decoded once and memory-mapped after, see
-    :mod:`wrn_hub.data.cache`.
+    a missing test split. The classes are those of the training split whichever split is loaded: labels of files that
+    name them in another order are matched by name. Whatever has to be decoded or resized is decoded once and
+    memory-mapped after, see :mod:`wrn_hub.data.cache`.
 
     Args:
         name: See above.
@@ -95,7 +96,8 @@ def load_dataset(
 
     Raises:
         UserError: there is no such dataset or split; an image can't be decoded; a label is missing or out of range;
-            images differ in size and none is given; the network is needed and not there.
+            a class is one that the training split lacks; images differ in size and none is given; the network is
+            needed and not there.
     """
     if split not in ("train", "test"):
         raise UserError(f"split {split!r}: allowed are train and test")
@@ -111,7 +113,7 @@ def load_dataset(
         images, labels, files = read_official(name, split, folder)
         if size not in (None, images.shape[1]):
             native = images
-            images = cached(where, files, (size,), len(native), lambda: stack(native, len(native), size))
+            images = cached(where, files, "", len(native), size, lambda: stack(native, len(native), size))
         return ImageDataset(name, split, images, labels, DATASETS[name].classes)
     if folder is None:
         encoded = read_hub(facts.hub_id if facts else name, split, facts)
@@ -121,5 +123,5 @@ def load_dataset(
         encoded = read_folder(folder, split)
     _check_labels(encoded, where)
     images = cached(
-        where, encoded.files, (encoded.column, size), len(encoded.labels), lambda: encoded.decode(size))
+        where, encoded.files, encoded.column, len(encoded.labels), size, lambda: encoded.decode(size))
     return ImageDataset(name, split, images, encoded.labels, encoded.classes, encoded.revision)

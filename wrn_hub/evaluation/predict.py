@@ -12,7 +12,7 @@ from accelerate import PartialState
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
-from ..data.encoded import decode
+from ..data.encoded import decode, image_bytes, printable
 from ..data.folder import SUFFIXES, image_files
 from ..errors import UserError
 from ..files import write_whole
@@ -75,10 +75,10 @@ def predict(
     predictions = []
     for start in range(0, len(paths), batch_size):
         part = paths[start : start + batch_size]
-        pixels = [Image.fromarray(decode(path.read_bytes(), str(path))) for path in part]
+        pixels = [Image.fromarray(decode(image_bytes(path), printable(path))) for path in part]
         best = net(torch.stack([transform(image) for image in pixels]).to(device)).softmax(dim=1).topk(topk)
         for path, index, probability in zip(part, best.indices.tolist(), best.values.tolist(), strict=True):
-            predictions.append(Prediction(str(path), [names[i] for i in index], probability))
+            predictions.append(Prediction(printable(path), [names[i] for i in index], probability))
     return predictions
 
 

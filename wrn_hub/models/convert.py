@@ -19,6 +19,7 @@ from timm.models import get_arch_pretrained_cfgs
 from torch import nn
 
 from ..errors import UserError
+from ..facts import check_mean_std
 from .build import ModelSource
 from .export import save_model
 
@@ -280,7 +281,8 @@ def convert(
         assumed.append(
             f"the preprocessing of {name}, mean {tuple(cfg['mean'])} and std {tuple(cfg['std'])} where none was given, "
             "since the checkpoint doesn't hold its own; --mean and --std set others")
-    cfg.update(_normalisation(mean or buffers.get("mean") or cfg["mean"], std or buffers.get("std") or cfg["std"]))
+    check_mean_std(mean := mean or buffers.get("mean") or cfg["mean"], std := std or buffers.get("std") or cfg["std"])
+    cfg.update(mean=tuple(mean), std=tuple(std))
     for key in ("license", "origin_url", *(() if tag else ("tag", "label_names"))):
         cfg.pop(key, None)  # facts of the weights that have this name, not of these
     return Converted(net.eval(), described, layout, tuple(assumed))
@@ -309,6 +311,7 @@ def convert_file(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already: name a new folder, or an empty one")
+    check_mean_std(mean, std)
     converted = convert(read_checkpoint(path, entry), model, tag, mean, std, source=path)
     cfg = converted.model.pretrained_cfg
     save_model(converted.model, folder, tag=cfg.get("tag"), classes=cfg.get("label_names"))
@@ -392,12 +395,6 @@ def _likely(arch: str, classes: int) -> str:
     default = timm.get_pretrained_cfg(arch)
     fitting = [cfg for cfg in (default, *get_arch_pretrained_cfgs(arch).values()) if cfg.num_classes == classes]
     return f"{arch}.{(fitting or [default])[0].tag}"
-
-
-def _normalisation(mean: Sequence[float], std: Sequence[float]) -> dict[str, tuple[float, ...]]:
-    if len(mean) != 3 or len(std) != 3 or min(mean) < 0 or min(std) <= 0 or max(*mean, *std) > 1:
-        raise UserError(f"mean {tuple(mean)}, std {tuple(std)}: needed are three of each, from 0 to 1 (pixel / 255)")
-    return {"mean": tuple(mean), "std": tuple(std)}
 
 
 def _some(keys: Iterable[str], number: int = 5) -> str:

@@ -25,7 +25,7 @@ from timm.layers import (
 from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices  # private, and the one place where timm offers it
 
-from ..facts import DATASETS
+from ..facts import DATASETS, DEFAULT_TAG
 from ..weights import local_file, published_id, verified_cfg
 
 __all__ = ['WideResNet', 'wide_resnet']  # each entrypoint is added by register_model
@@ -456,7 +456,7 @@ def _cfgs(variant: str) -> Dict[str, Dict[str, Any]]:
     """A tag per dataset. timm takes the first tag that has weights for the bare name's, unless a later one is
     starred; the starred one stands last, so that ``variant`` alone is always the CIFAR-10 net."""
     return {
-        f'{variant}.{tag}{"*" if tag == "cifar10" else ""}': dict(
+        f'{variant}.{tag}{"*" if tag == DEFAULT_TAG else ""}': dict(
             url='',
             file=local_file(f'{variant}.{tag}'),
             hf_hub_id=published_id(f'{variant}.{tag}'),
@@ -475,7 +475,7 @@ def _cfgs(variant: str) -> Dict[str, Dict[str, Any]]:
             paper_ids='arXiv:1605.07146',
             paper_name='Wide Residual Networks',
         )
-        for tag in ('cifar100', 'svhn', 'cifar10')
+        for tag in (*(tag for tag in DATASETS if tag != DEFAULT_TAG), DEFAULT_TAG)
     }
 
 
