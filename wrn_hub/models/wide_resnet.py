@@ -424,18 +424,12 @@ def wide_resnet(depth: int, width: float, **kwargs: Any) -> WideResNet:
     return WideResNet(blocks_per_stage=family_blocks(depth), width=width, **kwargs)
 
 
-def checkpoint_filter_fn(state_dict: Dict[str, torch.Tensor], model: nn.Module) -> Dict[str, torch.Tensor]:
-    """Return native checkpoints unchanged."""
-    return state_dict
-
-
 def _create_wide_resnet(variant: str, pretrained: bool = False, **kwargs: Any) -> WideResNet:
     if pretrained:
         kwargs['pretrained_cfg'] = verified_cfg(
             variant, kwargs.get('pretrained_cfg'), kwargs.pop('pretrained_cfg_overlay', None), kwargs.get('cache_dir'))
     return build_model_with_cfg(
         WideResNet, variant, pretrained,
-        pretrained_filter_fn=checkpoint_filter_fn,
         feature_cfg=dict(out_indices=(0, 1, 2, 3), flatten_sequential=True),
         **kwargs,
     )
