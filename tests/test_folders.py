@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from wrn_hub.errors import UserError
+from wrn_hub.files import locked
 from wrn_hub.models.build import ModelSource
 from wrn_hub.models.export import save_model
 
@@ -244,3 +245,119 @@ def test_a_wrong_config_is_refused(case, folder):
 def test_a_config_that_is_no_object_is_refused(text, folder):
     (folder / "config.json").write_bytes(text.encode("latin-1"))
     assert str(folder / "config.json") in refusal(folder)
+
+
+# Writing a folder
+
+
+class Killed(BaseException):
+    """What a process doesn't live to handle."""
+
+
+def _kill_at(step: int, monkeypatch) -> None:
+    """Let the process die before its rename number ``step``, without a chance to clean up."""
+    steps = iter(range(10))
+    rename, rmtree = Path.rename, shutil.rmtree
+    dead = []
+
+    def renamed(self, target):
+        if dead or next(steps) == step:
+            dead.append(True)
+            raise Killed
+        return rename(self, target)
+
+    def removed(*arguments, **kwargs):
+        if dead:
+            raise Killed
+        return rmtree(*arguments, **kwargs)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    monkeypatch.setattr(shutil, "rmtree", removed)
+
+
+@pytest.mark.parametrize("step, survives", [(0, "old"), (1, "old"), (2, "new")])
+@pytest.mark.parametrize("next_call", ["read", "write"])
+def test_a_kill_leaves_the_old_folder_or_the_new_one(step, survives, next_call, folder, net, monkeypatch):
+    other = timm.create_model("wrn_10_2", num_classes=3).eval()
+    with monkeypatch.context() as patch:
+        _kill_at(step, patch)
+        with pytest.raises(Killed):
+            save_model(other, folder)
+    assert len(list(folder.parent.iterdir())) == 2, "nothing was left, so that nothing is tested"
+    if next_call == "write":
+        save_model(other, folder.parent / "another")
+        save_model(net, folder)
+        assert sorted(path.name for path in folder.parent.iterdir()) == ["another", "model"]
+        survives = "old"
+    expected = net if survives == "old" else other
+    assert torch.equal(load(folder).head.fc.weight, expected.head.fc.weight)
+
+
+def test_ctrl_c_leaves_one_folder_and_no_more(folder, net, monkeypatch):
+    other = timm.create_model("wrn_10_2", num_classes=3)
+    for step, expected in enumerate((net, net, other)):
+        steps = iter(range(10))
+
+        def interrupted(self, target, rename=Path.rename, steps=steps, step=step):
+            if next(steps) == step:
+                raise KeyboardInterrupt
+            return rename(self, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                save_model(other, folder)
+        assert [path.name for path in folder.parent.iterdir()] == ["model"]
+        assert torch.equal(load(folder).head.fc.weight, expected.head.fc.weight)
+
+
+def test_a_process_killed_while_it_writes_leaves_nothing_that_stays(folder, net):
+    left = folder.with_name(".model.new.abc")
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(b"half of i")
+    save_model(net, folder)
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_what_another_process_is_writing_is_left_alone(folder, net):
+    theirs = folder.with_name(".model.new.abc")
+    theirs.mkdir()
+    with locked(theirs / ".lock"):
+        save_model(net, folder)
+        assert theirs.is_dir()
+
+
+@pytest.mark.parametrize("held", ["notes.txt", "config.json", "model.safetensors", "a folder", "a folder of a model"])
+def test_a_folder_of_something_else_is_not_replaced(held, folder, net, tmp_path):
+    place = tmp_path / "mine"
+    if held == "a folder of a model":
+        shutil.copytree(folder, place)
+        (place / "src").mkdir()
+    elif held == "a folder":
+        (place / "inside").mkdir(parents=True)
+    else:
+        place.mkdir()
+        (place / held).write_text("{}")
+    before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="mine holds something else than a model and isn't replaced"):
+        save_model(net, place)
+    assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
+
+
+def test_a_file_and_the_working_directory_are_not_replaced(net, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="file is a file"):
+        save_model(net, tmp_path / "file")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UserError, match="working directory"):
+        save_model(net, ".")
+
+
+def test_an_empty_folder_and_a_link_to_a_model_take_it(net, folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    save_model(net, tmp_path / "empty")
+    (tmp_path / "link").symlink_to(folder)
+    save_model(net, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and not list(tmp_path.glob(".*"))
+    assert load(tmp_path / "link").num_classes == load(tmp_path / "empty").num_classes == 3

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..errors import UserError, first_line, nearest
 from ..weights import download, published_id
+from .export import recover
 from .folder import check_config, check_loaded, hub_weights, read_weights, weights_in
 from .tensors import State, check_tensors
 
@@ -49,6 +50,8 @@ class ModelSource:
                 raise UserError(f"model {text}: {first_line(error)}") from error
             return cls(text, {**cfg, "architecture": arch})
         path = Path(text.removeprefix("local-dir:"))
+        if not path.exists():
+            recover(path)
         if text.startswith("local-dir:") or (path.is_dir() and not timm.is_model(text)):
             if not (path / "config.json").is_file():
                 raise UserError(
