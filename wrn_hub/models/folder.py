@@ -3,13 +3,14 @@
 timm loads non-strictly where a net is to tell other classes apart, reads an archive without looking at its check sums,
 and fails on a config.json that is wrong with whatever its code meets first.
 """
+import io
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import timm
 import torch
@@ -165,22 +166,33 @@ def hub_weights(repository: str, name: str | None = None, cache_dir: str | Path 
     raise UserError(f"model hf-hub:{repository}: it holds no weights ({', '.join(names)})")
 
 
-def verify_archive(path: str | Path) -> None:
+def verify_archive(file: BinaryIO, source: object) -> None:
     """Hold each member of a zip archive, such as torch.save writes, against its check sum; other files pass.
 
+    Args:
+        file: The file, which stands at its beginning afterwards.
+        source: What it is called, for messages.
+
     Raises:
-        UserError: one differs, or the archive isn't whole.
+        UserError: a member differs, the archive isn't whole, or it is packed suspiciously small.
     """
-    with open(path, "rb") as file:
-        if file.read(4) != b"PK\x03\x04":
-            return
+    start = file.read(4)
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if start != b"PK\x03\x04":
+        return
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
+            if sum(member.file_size for member in archive.infolist()) > 100 * size + 10**7:
+                raise UserError(f"{source} would unpack to more than a hundred times its size and isn't read")
             damaged = archive.testzip()
+    except UserError:
+        raise
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({first_line(error)}); get it again") from None
+        raise UserError(f"{source} is damaged ({first_line(error)}); get it again") from None
+    file.seek(0)
     if damaged:
-        raise UserError(f"{path} is damaged: {damaged} in it differs from its check sum; get it again")
+        raise UserError(f"{source} is damaged: {damaged} in it differs from its check sum; get it again")
 
 
 def read_weights(path: str | Path) -> State:
@@ -194,7 +206,8 @@ def read_weights(path: str | Path) -> State:
         state: Any = read_tensors(path)
     else:
         try:
-            verify_archive(path)
+            with open(path, "rb") as file:
+                verify_archive(file, path)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of protocols and storages, of which the user can make nothing
                 state = load_state_dict(str(path))
