@@ -24,10 +24,12 @@ def _trouble(name: str, tensor: object) -> str | None:
         return None
     if not tensor.is_floating_point():
         return f"is of {tensor.dtype}, where real numbers are needed"
+    if not tensor.numel():
+        return f"has no elements: its shape is {tuple(tensor.shape)}"
     values = tensor.detach().float() if tensor.element_size() < 2 else tensor.detach()  # no arithmetic in float8
     if not values.isfinite().all():
         return f"holds {'NaN' if values.isnan().any() else 'infinite values'}, so that the net would predict nothing"
-    if name.endswith("running_var") and values.numel() and values.min() < 0:
+    if name.endswith("running_var") and values.min() < 0:
         return "holds a variance below 0"
     return None
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ...errors import UserError
+from ...errors import UserError, first_line
 from ..tensors import State, some
 from .files import load_checkpoint, odd, pickled_array
 from .pickles import StandIn
@@ -29,7 +29,10 @@ def read_checkpoint(path: str | Path, entry: str | None = None) -> State:
             a tensor of a kind that isn't read.
     """
     loaded = load_checkpoint(path)
-    sets = dict(_sets(loaded))
+    try:
+        sets = dict(_sets(loaded, set()))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path} can't be read ({first_line(error)}); it may be damaged") from error
     if entry is None and len(sets) == 1:
         chosen = next(iter(sets))
     elif entry in sets and entry:
@@ -89,11 +92,14 @@ def _weight(value: Any) -> Any:
     return value if isinstance(value, torch.Tensor) or odd(value) else None
 
 
-def _sets(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The sets of weights in a value, by the names of the entries that lead to them.
+def _sets(value: Any, seen: set[int], name: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The sets of weights in a value, each once, by the names of the entries that lead to them.
 
     A set has a convolution's weight, and names with dots, which the state that an optimizer keeps of one has not.
     """
+    if id(value) in seen:
+        return
+    seen.add(id(value))
     entries = _entries(value)
     tensors = {str(key): weight for key, each in entries.items() if (weight := _weight(each)) is not None}
     if any(getattr(tensor, "ndim", 4) == 4 for tensor in tensors.values()) and any("." in key for key in tensors):
@@ -101,7 +107,7 @@ def _sets(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, dic
     elif depth < _DEEPEST:
         for key, each in entries.items():
             if isinstance(each, StandIn | dict | list | tuple):
-                yield from _sets(each, f"{name}.{key}" if name else str(key), depth + 1)
+                yield from _sets(each, seen, f"{name}.{key}" if name else str(key), depth + 1)
 
 
 def _stand_ins(value: Any, depth: int = 0) -> Iterator[str]:

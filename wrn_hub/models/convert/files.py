@@ -156,10 +156,10 @@ def pickled_array(value: StandIn) -> Any:
         case _:
             return value
     kind = dtype.args[0] if dtype.args else ""
-    if not re.fullmatch(r"[fiu][1248]", str(kind)):
-        return value
     order = dtype.state[1] if isinstance(dtype.state, tuple) and len(dtype.state) > 1 else "<"
-    return _from_bytes(content, np.dtype(("" if order == "|" else order) + kind), shape, fortran)
+    if not re.fullmatch(r"[<>|][fiu][1248]", f"{order}{kind}"):  # nothing else of a file gets to np.dtype
+        return value
+    return _from_bytes(content, np.dtype(f"{order}{kind}"), shape, fortran)
 
 
 def _storage(key: Any) -> tuple[torch.dtype | None, str, int]:

@@ -189,6 +189,12 @@ def _translate(state: Mapping[str, torch.Tensor], source: str | Path) -> _Transl
         raise UserError(f"{source} is of the layout of {layout.name}, which has no {some(set(unknown.values()))}")
     used = {id(tensor) for tensor in ours.values()}
     check_tensors({key: tensor for key, tensor in state.items() if id(tensor) in used}, source)
+    for key, tensor in ours.items():
+        dimensions = 4 if re.search(_CONVS, key) else 2 if key.endswith("fc.weight") else 1
+        if tensor.ndim != dimensions and not key.endswith("num_batches_tracked"):
+            raise UserError(f"{source}: {key} is {tuple(tensor.shape)}, where {dimensions} dimensions are needed")
+        if tensor.is_floating_point() and tensor.element_size() < 2:
+            ours[key] = tensor.float()  # nothing can be computed in float8
 
     biases = [key for key in ours if key.endswith(".bias") and _is_conv(ours, key.removesuffix("bias") + "weight")]
     if any(ours.pop(key).any() for key in biases):  # zeros are as good as none
@@ -223,6 +229,7 @@ def _shortcuts(layout: Layout, ours: State, unknown: Mapping[str, torch.Tensor])
     return found
 
 
+_CONVS = r"(?:conv\d?|shortcut|downsample\.0)\.weight$"
 _WRAPPERS = r"^(?:(?:module|model|net|backbone|_orig_mod|[01])\.)+"
 
 
