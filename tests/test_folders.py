@@ -2,12 +2,14 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from timm.models import _registry as registry
 from torch import nn
 
 from wrn_hub.errors import UserError
@@ -181,6 +183,59 @@ def test_nets_of_timm_come_back_too(arch, tmp_path):
     assert tuned.num_classes == 5
     change(folder, _drop("blocks.3" if "vit" in arch else "layer3"))
     assert "lacks " in refusal(folder, num_classes=5)
+
+
+@pytest.fixture
+def upload(hub):
+    """Put the files of a folder on the Hub as ada/net."""
+    hub.store.create("models", "ada/net")
+
+    def upload(folder: Path) -> ModelSource:
+        hub.store.commit("models", "ada/net", "main", {
+            path.name: hub.store.keep(path.read_bytes()) for path in folder.iterdir()})
+        return ModelSource.parse("hf-hub:ada/net")
+
+    return upload
+
+
+def test_a_repository_of_the_hub_is_held_against_the_same(upload, folder, net):
+    source = upload(folder)
+    assert torch.equal(source.create(pretrained=True).head.fc.weight, net.head.fc.weight)
+    assert source.weights_file.read_bytes() == (folder / "model.safetensors").read_bytes()
+    change(folder, _drop("stages.2"))
+    with pytest.raises(UserError, match=r"model.safetensors lacks stages\.2"):
+        upload(folder).create(pretrained=True, num_classes=7)
+    (folder / "model.safetensors").write_bytes(b"cut short")
+    with pytest.raises(UserError, match=r"model\.safetensors: damaged"):
+        upload(folder).create(pretrained=True)
+    (folder / "config.json").write_text('{"architecture": 3}')
+    with pytest.raises(UserError, match=r"config\.json: architecture is 3"):
+        upload(folder)
+
+
+def test_a_repository_may_hold_a_file_of_pytorch(upload, folder, net):
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    source = upload(folder)
+    assert torch.equal(source.create(pretrained=True).head.fc.weight, net.head.fc.weight)
+    assert source.weights_file.name == "pytorch_model.bin"
+
+
+def test_a_repository_without_weights_is_named(upload, folder):
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="hf-hub:ada/net: it holds no weights"):
+        upload(folder).create(pretrained=True)
+
+
+def test_weights_of_timms_own_names_are_looked_at_too(folder, monkeypatch):
+    change(folder, _set("norm.bias", float("nan")))
+    cfg = replace(timm.get_pretrained_cfg("wrn_10_2.cifar10"), file=str(folder / "model.safetensors"))
+    monkeypatch.setitem(registry._model_pretrained_cfgs, "wrn_10_2.cifar10", cfg)
+    with pytest.raises(UserError, match=r"model wrn_10_2\.cifar10: norm\.bias holds NaN"):
+        ModelSource.parse("wrn_10_2.cifar10").create(pretrained=True, num_classes=7)
+    (folder / "model.safetensors").write_bytes(b"cut short")
+    with pytest.raises(UserError, match=r"model wrn_10_2\.cifar10: "):
+        ModelSource.parse("wrn_10_2.cifar10").create(pretrained=True)
 
 
 # config.json

@@ -102,7 +102,8 @@ class ModelSource:
         except (SafetensorError, TypeError, RuntimeError, OSError, ValueError) as error:
             raise UserError(f"model {self.name}: {first_line(error)}") from error
         if pretrained:
-            check_tensors({key: value for key, value in net.state_dict().items() if not value.is_meta}, self.name)
+            state = {key: value for key, value in net.state_dict().items() if not value.is_meta}
+            check_tensors(state, f"model {self.name}", whole_numbers=state)
         return net
 
     def _create_from_file(self, kwargs: dict[str, Any]) -> nn.Module:
@@ -118,14 +119,16 @@ class ModelSource:
         except UserError:
             raise
         except Exception as error:  # a config.json can make a net of anything, or of nothing
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(devices=[]):
                 wrong = self._misfit(state, kwargs, new_classes, new_channels)
             reason = " ".join(str(error).split())[:300] or type(error).__name__  # torch says what on further lines
             raise UserError(f"{file} {wrong}" if wrong else f"model {self.name}: {reason}") from error
+        own = net.state_dict()
+        check_tensors(state, file, {key for key in state if key not in own or not own[key].is_floating_point()})
         wrong = check_loaded(net, state, arch, new_classes, new_channels)
         if wrong:
             try:  # through timm's own translation of other names and shapes, where it has one for this net
-                with torch.random.fork_rng():
+                with torch.random.fork_rng(devices=[]):
                     whole = timm.create_model(self.name, pretrained=True)
             except Exception as error:
                 raise UserError(f"{file} {wrong}") from error

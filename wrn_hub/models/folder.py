@@ -217,7 +217,7 @@ def read_weights(path: str | Path) -> State:
             raise UserError(
                 f"{path}: not a file of weights ({first_line(error).partition('. ')[0]}); "
                 "scripts/convert.py reads checkpoints of other programs") from error
-    check_tensors(state, path)
+    check_tensors(state, path, whole_numbers=state)
     return state
 
 

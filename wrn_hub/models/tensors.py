@@ -1,5 +1,5 @@
 """Whether tensors from somebody's file can be the weights of a net."""
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import torch
 
@@ -10,7 +10,7 @@ __all__ = ["State", "check_tensors", "some"]
 State = dict[str, torch.Tensor]
 
 
-def _trouble(name: str, tensor: object) -> str | None:
+def _trouble(name: str, tensor: object, whole_number: bool) -> str | None:
     """What keeps a tensor from being a weight, in the words of a message; None where nothing does."""
     if not isinstance(tensor, torch.Tensor):
         return f"is no tensor but of type {type(tensor).__name__}"
@@ -23,7 +23,7 @@ def _trouble(name: str, tensor: object) -> str | None:
     if name.endswith("num_batches_tracked"):  # a count, which averaging makes a fraction
         return None
     if not tensor.is_floating_point():
-        return f"is of {tensor.dtype}, where real numbers are needed"
+        return None if whole_number and not tensor.is_complex() else f"is of {tensor.dtype}, where floats are needed"
     if not tensor.numel():
         return f"has no elements: its shape is {tuple(tensor.shape)}"
     values = tensor.detach().float() if tensor.element_size() < 2 else tensor.detach()  # no arithmetic in float8
@@ -34,18 +34,19 @@ def _trouble(name: str, tensor: object) -> str | None:
     return None
 
 
-def check_tensors(state: Mapping[str, object], source: object) -> None:
+def check_tensors(state: Mapping[str, object], source: object, whole_numbers: Container[str] = ()) -> None:
     """Refuse what no net can compute with.
 
     Args:
         state: Names to tensors.
         source: Where they come from, for messages.
+        whole_numbers: Names of those that may be whole numbers, as indices are that some nets keep.
 
     Raises:
         UserError: one is no dense tensor of finite real numbers; names it.
     """
     for name, tensor in state.items():
-        if trouble := _trouble(str(name), tensor):
+        if trouble := _trouble(str(name), tensor, name in whole_numbers):
             raise UserError(f"{source}: {name} {trouble}")
 
 

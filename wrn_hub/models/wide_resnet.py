@@ -263,18 +263,9 @@ class WideResNet(nn.Module):
             stage = nn.Sequential()
             for j in range(blocks_per_stage):
                 stage.append(block(
-                    prev_chs,
-                    out_chs,
-                    kernels=kernels,
-                    stride=stride if j == 0 else 1,
-                    dilation=dilation,
-                    first_dilation=prev_dilation if j == 0 else dilation,
-                    bottle_ratio=bottle_ratio,
-                    block_drop_rate=block_drop_rate,
-                    drop_path_rate=drop_path_rates[i][j],
-                    norm_layer=norm_act,
-                    **dd,
-                ))
+                    prev_chs, out_chs, kernels=kernels, stride=stride if j == 0 else 1, dilation=dilation,
+                    first_dilation=prev_dilation if j == 0 else dilation, bottle_ratio=bottle_ratio,
+                    block_drop_rate=block_drop_rate, drop_path_rate=drop_path_rates[i][j], norm_layer=norm_act, **dd))
                 prev_chs = out_chs
             reduction *= stride
             prev_dilation = dilation

@@ -49,73 +49,96 @@ def unpickle(
 
     Args:
         file: The file.
-        make: What stands for the call of "module.name" with arguments; by default a StandIn of both.
+        make: What stands for the call of "module.name" with arguments.
         persistent: What stands for an id of something outside the pickle.
 
     Raises:
         Exception: of any kind where the file is damaged.
     """
-    stack: list[Any] = []
-    memo: dict[Any, Any] = {}
+    machine = _Machine(make, persistent)
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name == "STOP":
+            return machine.stack.pop()
+        machine.step(opcode.name, argument)
+    raise ValueError("its end is missing")
 
-    def since_mark() -> list[Any]:
-        place = next(i for i in range(len(stack) - 1, -1, -1) if stack[i] is _MARK)
-        items = stack[place + 1 :]
-        del stack[place:]
+
+class _Machine:
+    """The stack and the memo of the machine that pickles are programs for."""
+
+    def __init__(self, make: Callable[[str, tuple], Any], persistent: Callable[[Any], Any]) -> None:
+        self.stack: list[Any] = []
+        self.memo: dict[Any, Any] = {}
+        self.make, self.persistent = make, persistent
+
+    def step(self, name: str, argument: Any) -> None:
+        """Do one instruction."""
+        stack = self.stack
+        if name in _VALUES:
+            stack.append(argument)
+        elif name in _LITERALS:
+            stack.append(_LITERALS[name])
+        elif name in _EMPTY:
+            stack.append(_EMPTY[name]())
+        elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            self.memo[argument] = stack[-1]
+        elif name == "MEMOIZE":
+            self.memo[len(self.memo)] = stack[-1]
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(self.memo[argument])
+        elif name == "MARK":
+            stack.append(_MARK)
+        elif name == "POP":
+            stack.pop()
+        elif name == "POP_MARK":
+            self._since_mark()
+        elif name == "DUP":
+            stack.append(stack[-1])
+        elif name not in ("PROTO", "FRAME") and not self._contain(name) and not self._call(name, argument):
+            raise ValueError(f"it uses {name}, which no checkpoint does")
+
+    def _since_mark(self) -> list[Any]:
+        place = next(i for i in range(len(self.stack) - 1, -1, -1) if self.stack[i] is _MARK)
+        items = self.stack[place + 1 :]
+        del self.stack[place:]
         return items
 
-    def call(function: Any, args: Any) -> Any:
-        if isinstance(function, StandIn) and function.args is None and isinstance(args, tuple):
-            return make(function.name, args)
-        return StandIn("the result of a call")
-
-    for opcode, argument, _ in pickletools.genops(file):
-        match opcode.name:
-            case name if name in _VALUES:
-                stack.append(argument)
-            case name if name in _LITERALS:
-                stack.append(_LITERALS[name])
-            case name if name in _EMPTY:
-                stack.append(_EMPTY[name]())
-            case "MARK":
-                stack.append(_MARK)
-            case "STOP":
-                return stack.pop()
-            case "POP":
-                stack.pop()
-            case "POP_MARK":
-                since_mark()
-            case "DUP":
-                stack.append(stack[-1])
-            case "TUPLE1" | "TUPLE2" | "TUPLE3" as name:
+    def _contain(self, name: str) -> bool:
+        """Do an instruction that makes a container or fills one; False for any other."""
+        stack = self.stack
+        match name:
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
                 count = int(name[-1])
                 stack[-count:] = [tuple(stack[-count:])]
             case "TUPLE":
-                stack.append(tuple(since_mark()))
+                stack.append(tuple(self._since_mark()))
             case "LIST":
-                stack.append(since_mark())
+                stack.append(self._since_mark())
             case "FROZENSET":
-                stack.append(frozenset(since_mark()))
+                stack.append(frozenset(self._since_mark()))
             case "DICT":
-                items = since_mark()
+                items = self._since_mark()
                 stack.append(dict(zip(items[::2], items[1::2], strict=True)))
             case "APPEND":
-                _extend(stack[-2], [stack.pop()])
+                items = [stack.pop()]
+                _extend(stack[-1], items)
             case "APPENDS" | "ADDITEMS":
-                items = since_mark()
+                items = self._since_mark()
                 _extend(stack[-1], items)
             case "SETITEM":
                 value, key = stack.pop(), stack.pop()
                 _set(stack[-1], [key, value])
             case "SETITEMS":
-                items = since_mark()
+                items = self._since_mark()
                 _set(stack[-1], items)
-            case "PUT" | "BINPUT" | "LONG_BINPUT":
-                memo[argument] = stack[-1]
-            case "MEMOIZE":
-                memo[len(memo)] = stack[-1]
-            case "GET" | "BINGET" | "LONG_BINGET":
-                stack.append(memo[argument])
+            case _:
+                return False
+        return True
+
+    def _call(self, name: str, argument: Any) -> bool:
+        """Do an instruction that names something, calls it or sets what it made; False for any other."""
+        stack = self.stack
+        match name:
             case "GLOBAL":
                 stack.append(StandIn(str(argument).replace(" ", ".", 1)))
             case "STACK_GLOBAL":
@@ -123,28 +146,31 @@ def unpickle(
                 stack.append(StandIn(f"{module}.{attribute}"))
             case "REDUCE" | "NEWOBJ":
                 args, function = stack.pop(), stack.pop()
-                stack.append(call(function, args))
+                stack.append(self._made(function, args))
             case "NEWOBJ_EX":
                 _, args, function = stack.pop(), stack.pop(), stack.pop()
-                stack.append(call(function, args))
+                stack.append(self._made(function, args))
             case "OBJ":
-                function, *args = since_mark()
-                stack.append(call(function, tuple(args)))
+                function, *args = self._since_mark()
+                stack.append(self._made(function, tuple(args)))
             case "INST":
-                stack.append(make(str(argument).replace(" ", ".", 1), tuple(since_mark())))
+                stack.append(self.make(str(argument).replace(" ", ".", 1), tuple(self._since_mark())))
             case "BUILD":
                 state = stack.pop()
                 if isinstance(stack[-1], StandIn):  # attributes of containers and tensors hold no weights
                     stack[-1].state = state
             case "PERSID":
-                stack.append(persistent(argument))
+                stack.append(self.persistent(argument))
             case "BINPERSID":
-                stack.append(persistent(stack.pop()))
-            case "PROTO" | "FRAME":
-                pass
-            case name:
-                raise ValueError(f"it uses {name}, which no checkpoint does")
-    raise ValueError("its end is missing")
+                stack.append(self.persistent(stack.pop()))
+            case _:
+                return False
+        return True
+
+    def _made(self, function: Any, args: Any) -> Any:
+        if isinstance(function, StandIn) and function.args is None and isinstance(args, tuple):
+            return self.make(function.name, args)
+        return StandIn("the result of a call")
 
 
 def _extend(container: Any, items: list[Any]) -> None:
