@@ -14,7 +14,7 @@ from torch import nn
 
 from wrn_hub.errors import UserError
 from wrn_hub.files import locked
-from wrn_hub.models.build import ModelSource
+from wrn_hub.models.build import ModelSource, class_names
 from wrn_hub.models.export import save_model
 
 CLASSES = ("cat", "dog", "bird")
@@ -294,6 +294,13 @@ def test_a_wrong_config_is_refused(case, folder):
     (folder / "config.json").write_text(json.dumps(config))
     line = refusal(folder)
     assert str(folder) in line and re.search(says, line), line
+
+
+def test_names_of_some_classes_only(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["label_names"] = {"0": "cat", "2": "bird"}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert class_names(load(folder)) == ["cat", "1", "bird"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "null", "{", '{"a": ' * 10**5, "\xff"])

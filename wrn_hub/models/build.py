@@ -174,6 +174,8 @@ def class_names(model: nn.Module) -> list[str]:
     """Names of a model's classes in the order of its logits; numbers where nobody named them."""
     cfg = getattr(model, "pretrained_cfg", {})  # a net built without timm has none
     names = cfg.get("label_names")
+    if isinstance(names, dict):  # of a net that has no name for some of its classes
+        return [str(names.get(str(i), i)) for i in range(model.num_classes)]
     if names and len(names) == model.num_classes:
         return list(names)
     subset = infer_imagenet_subset(model) if model.num_classes in (1000, 21841, 21843, 11821) else None

@@ -2,7 +2,7 @@
 
 A folder is replaced in three renames: the old one becomes ``.<name>.old``, the new one takes the name, the old one
 gives up its own and is removed. So whenever a kill comes, one of the two is whole, and whoever writes or reads the
-folder next puts it in order, with :func:`recover`.
+folder next puts it in order.
 """
 import json
 import secrets
@@ -37,18 +37,25 @@ def half_precision(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def recover(folder: str | Path) -> None:
-    """Finish or undo what a killed :func:`save_model` left: its old folder comes back where the new one never came.
+    """Undo what a killed :func:`save_model` left: the old folder comes back where the new one never came.
 
     Args:
         folder: The folder of a model, which needn't exist.
     """
     folder = Path(folder).resolve()
-    old = _old(folder)
-    if old.is_dir() and not folder.exists():
-        old.rename(folder)
-    for left in (old, *folder.parent.glob(f".{escape(folder.name)}.new.*")):
+    if not _old(folder).is_dir():
+        return
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+    if not folder.exists():
+        _old(folder).rename(folder)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed writers left beside a folder, but not what another process is writing there."""
+    for left in (_old(folder), *folder.parent.glob(f".{escape(folder.name)}.new.*")):
         try:
-            with locked(left / _LOCK, wait=False):  # another process may be writing there
+            with locked(left / _LOCK, wait=False):
                 shutil.rmtree(left, ignore_errors=True)
         except (OSError, UserError):
             continue
@@ -98,6 +105,7 @@ def save_model(
     place = Path(folder).resolve()  # a link stays one
     recover(place)
     _check_replaceable(place)
+    _remove_leftovers(place)
     new = place.with_name(f".{place.name}.new.{secrets.token_hex(6)}")
     new.mkdir(parents=True)
     try:
@@ -112,6 +120,7 @@ def save_model(
     finally:
         recover(place)
         shutil.rmtree(new, ignore_errors=True)
+        _remove_leftovers(place)
     return Path(folder)
 
 
