@@ -319,14 +319,15 @@ def _without(key):
 
 REFUSED = {
     "a pickle that runs something": (
-        _saved(lambda: {"state_dict": Malicious()}), "nothing in it was run: it asks for io.open"),
-    "the same without PyTorch's wrapping": (_written(pickle.dumps(Malicious())), "nothing in it was run"),
+        _saved(lambda: {"state_dict": Malicious()}),
+        "holds no weights of a convolutional net; what it holds else was not run: io.open"),
+    "the same without PyTorch's wrapping": (_written(pickle.dumps(Malicious())), "else was not run: io.open"),
     "a module pickled whole": (
-        _saved(lambda: torch.nn.Conv2d(3, 3, 3)), r"asks for torch\.nn\.\S*Conv2d.*state_dict\(\)"),
+        _saved(lambda: torch.nn.Conv2d(3, 3, 3)), r"holds no weights of a convolutional net; .* torch\.nn\.\S*Conv2d"),
     "no file": (lambda: None, "net.pt: no such file"),
     "a web page": (_written(b"\n<!DOCTYPE html><html>"), "is a web page"),
-    "no checkpoint": (_written(b"version https://git-lfs"), "is no checkpoint: it begins with b'version"),
-    "a damaged file": (_written(b"PK\x03\x04 and then nothing"), "can't be read .*may be damaged"),
+    "no checkpoint": (_written(b"version https://git-lfs"), "is the pointer of Git LFS .*run git lfs pull"),
+    "a damaged file": (_written(b"PK\x03\x04 and then nothing"), "is damaged .*File is not a zip file"),
     "no weights": (_saved(lambda: {"epoch": 3}), "holds no weights"),
     "two sets of weights": (
         _saved(lambda: {"state_dict": _state(), "ema_state_dict": _state()}),

@@ -18,7 +18,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from .. import models  # noqa: F401  registers the Wide ResNets
 from ..errors import UserError
 from ..evaluation import metrics
 from ..evaluation.corruptions import KINDS

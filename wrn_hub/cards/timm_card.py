@@ -7,7 +7,6 @@ from typing import Any
 import timm
 from timm.models import get_arch_pretrained_cfgs
 
-from .. import models  # noqa: F401  registers the Wide ResNets
 from .card import BIBTEX, classify_snippet, features_snippet, reported_table, table
 from .metadata import front_matter
 from .reported import reported

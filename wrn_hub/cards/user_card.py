@@ -8,7 +8,6 @@ import timm
 from huggingface_hub import EvalResult, ModelCardData
 from timm.models import get_pretrained_cfg
 
-from .. import models  # noqa: F401  registers the Wide ResNets
 from ..errors import UserError
 from ..facts import DATASETS
 from .command import train_command

@@ -8,7 +8,6 @@ from typing import Any
 import timm
 from timm.models import get_arch_pretrained_cfgs
 
-from .. import models  # noqa: F401  registers the Wide ResNets
 from ..errors import UserError
 from ..evaluation.cost import Cost, cost_of
 from ..evaluation.results import Results

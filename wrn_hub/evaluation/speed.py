@@ -12,7 +12,6 @@ from pathlib import Path
 import timm
 import torch
 
-from .. import models  # noqa: F401  registers the Wide ResNets
 from ..errors import UserError, nearest
 from ..files import write_whole
 from ..processes import accelerator_for, use_cores

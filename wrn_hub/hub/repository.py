@@ -20,7 +20,6 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import get_session, validate_repo_id
 
-from .. import models  # noqa: F401  registers the Wide ResNets
 from ..errors import UserError
 from ..weights import file_sha256
 from .store import File

@@ -6,7 +6,6 @@ from typing import Any
 
 import timm
 
-from .. import models  # noqa: F401  registers the Wide ResNets
 from ..errors import UserError
 from ..facts import DATASETS
 from ..files import read_json, write_whole

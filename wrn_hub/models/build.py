@@ -5,13 +5,17 @@ from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
 from timm.data import ImageNetInfo, infer_imagenet_subset
 from timm.models import get_arch_pretrained_cfgs
-from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
+from timm.models._hub import download_from_hf, load_model_config_from_hf, load_model_config_from_path
 from torch import nn
 
 from ..errors import UserError, first_line, nearest
 from ..weights import download, published_id
+from .export import recover
+from .folder import check_config, check_loaded, hub_weights, read_weights, weights_in
+from .tensors import State, check_tensors
 
 __all__ = ["ModelSource", "class_names", "compiled"]
 
@@ -36,20 +40,28 @@ class ModelSource:
             UserError: timm has no such model or tag, the folder holds no model, or the Hub can't be asked for one.
         """
         if text.startswith("hf-hub:"):
+            repository = text.removeprefix("hf-hub:")
             try:
-                cfg, _, _ = load_model_config_from_hf(text.removeprefix("hf-hub:"))
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                check_config(download_from_hf(repository, "config.json"))
+                cfg, arch, _ = load_model_config_from_hf(repository)
+            except UserError:
+                raise
+            except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
                 raise UserError(f"model {text}: {first_line(error)}") from error
-            return cls(text, cfg)
+            return cls(text, {**cfg, "architecture": arch})
         path = Path(text.removeprefix("local-dir:"))
+        if not path.exists():
+            recover(path)
         if text.startswith("local-dir:") or (path.is_dir() and not timm.is_model(text)):
-            try:
-                cfg, _, _ = load_model_config_from_path(path)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            if not (path / "config.json").is_file():
                 raise UserError(
-                    f"{path} is not the folder of a model ({error}); it needs config.json and model.safetensors"
-                ) from None
-            return cls(f"local-dir:{path}", cfg)
+                    f"{path} is not the folder of a model: it needs config.json and model.safetensors")
+            check_config(path / "config.json")
+            try:
+                cfg, arch, _ = load_model_config_from_path(path)
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{path / 'config.json'}: {first_line(error)}") from error
+            return cls(f"local-dir:{path}", {**cfg, "architecture": arch})
         if not timm.is_model(text):
             raise UserError(f"model {text!r}: timm has no model of this name.{nearest(text, timm.list_models())}")
         arch, _, tag = text.partition(".")
@@ -74,25 +86,75 @@ class ModelSource:
             **kwargs: For the model's class; None means its own default.
 
         Raises:
-            UserError: the model takes no such argument, its weights don't fit or can't be had.
+            UserError: the model takes no such argument; its weights can't be had, are damaged or not finite, or are
+                not those of this net. Only the classifier may differ, where the number of classes does, and the first
+                layer, where the number of channels does.
         """
         kwargs = {key: value for key, value in kwargs.items() if value is not None}
         if num_classes is not None:
             kwargs["num_classes"] = num_classes
+        if ":" in self.name:
+            return self._create_from_file(kwargs)
         try:
-            return timm.create_model(self.name, pretrained=pretrained or ":" in self.name, **kwargs)
+            net = timm.create_model(self.name, pretrained=pretrained, **kwargs)
         except UserError:
             raise
-        except (TypeError, RuntimeError, OSError, ValueError) as error:
+        except (SafetensorError, TypeError, RuntimeError, OSError, ValueError) as error:
             raise UserError(f"model {self.name}: {first_line(error)}") from error
+        if pretrained:
+            state = {key: value for key, value in net.state_dict().items() if not value.is_meta}
+            check_tensors(state, f"model {self.name}", whole_numbers=state)
+        return net
+
+    def _create_from_file(self, kwargs: dict[str, Any]) -> nn.Module:
+        """The net of a folder or a Hub id, whose weights are held against what timm made of them."""
+        file = self.weights_file
+        assert file is not None
+        state, arch = read_weights(file), self.cfg["architecture"]
+        classes, channels = self.cfg.get("num_classes", 1000), self.cfg.get("input_size", (3,))[0]  # timm's defaults
+        new_classes = kwargs.get("num_classes", classes) != classes
+        new_channels = kwargs.get("in_chans", channels) != channels
+        try:
+            net = timm.create_model(self.name, pretrained=True, **kwargs)
+        except UserError:
+            raise
+        except Exception as error:  # a config.json can make a net of anything, or of nothing
+            with torch.random.fork_rng(devices=[]):
+                wrong = self._misfit(state, kwargs, new_classes, new_channels)
+            reason = " ".join(str(error).split())[:300] or type(error).__name__  # torch says what on further lines
+            raise UserError(f"{file} {wrong}" if wrong else f"model {self.name}: {reason}") from error
+        own = net.state_dict()
+        check_tensors(state, file, {key for key in state if key not in own or not own[key].is_floating_point()})
+        wrong = check_loaded(net, state, arch, new_classes, new_channels)
+        if wrong:
+            try:  # through timm's own translation of other names and shapes, where it has one for this net
+                with torch.random.fork_rng(devices=[]):
+                    whole = timm.create_model(self.name, pretrained=True)
+            except Exception as error:
+                raise UserError(f"{file} {wrong}") from error
+            if check_loaded(net, whole.state_dict(), arch, new_classes, new_channels, adapted=True):
+                raise UserError(f"{file} {wrong}")
+        return net
+
+    def _misfit(self, state: State, kwargs: dict[str, Any], new_classes: bool, new_channels: bool) -> str | None:
+        """What keeps weights from fitting, or None where there is another reason why no net could be made."""
+        try:
+            net = timm.create_model(self.name, pretrained=False, **{**kwargs, "device": "meta"})
+        except Exception:
+            return None
+        return check_loaded(net, state, self.cfg["architecture"], new_classes, new_channels)
 
     @property
     def weights_file(self) -> Path | None:
-        """The file that the weights come from, where that is known; of a Hub id it isn't."""
+        """The file that the weights come from, where that is known; that of a Hub id lies in the cache.
+
+        Raises:
+            UserError: there is none, or it can't be had.
+        """
         if self.name.startswith("local-dir:"):
-            return Path(self.name.removeprefix("local-dir:")) / "model.safetensors"
+            return weights_in(self.name.removeprefix("local-dir:"))
         if self.name.startswith("hf-hub:"):
-            return None  # somebody's own, even if its config calls it as one of ours is called
+            return hub_weights(self.name.removeprefix("hf-hub:"), self.cfg.get("hf_hub_filename"))
         published = f"{self.cfg.get('architecture')}.{self.cfg.get('tag')}"
         if not self.cfg.get("file") and published_id(published):
             return Path(download(published))  # in the cache, once the model was created
@@ -112,6 +174,8 @@ def class_names(model: nn.Module) -> list[str]:
     """Names of a model's classes in the order of its logits; numbers where nobody named them."""
     cfg = getattr(model, "pretrained_cfg", {})  # a net built without timm has none
     names = cfg.get("label_names")
+    if isinstance(names, dict):  # of a net that has no name for some of its classes
+        return [str(names.get(str(i), i)) for i in range(model.num_classes)]
     if names and len(names) == model.num_classes:
         return list(names)
     subset = infer_imagenet_subset(model) if model.num_classes in (1000, 21841, 21843, 11821) else None

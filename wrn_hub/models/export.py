@@ -1,8 +1,14 @@
-"""A model as a Hub repository: the folder that timm loads through ``local-dir:`` and, once published, ``hf-hub:``."""
+"""A model as a Hub repository: the folder that timm loads through ``local-dir:`` and, once published, ``hf-hub:``.
+
+A folder is replaced in three renames: the old one becomes ``.<name>.old``, the new one takes the name, the old one
+gives up its own and is removed. So whenever a kill comes, one of the two is whole, and whoever writes or reads the
+folder next puts it in order.
+"""
 import json
-import os
+import secrets
 import shutil
 from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 
 import torch
@@ -10,7 +16,12 @@ from safetensors.torch import save
 from timm.models._hub import save_config_for_hf
 from torch import nn
 
-__all__ = ["half_precision", "save_model"]
+from ..errors import UserError
+from ..files import locked, read_json, write_whole
+
+__all__ = ["half_precision", "recover", "save_model"]
+
+_LOCK = ".lock"
 
 
 def half_precision(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -25,6 +36,48 @@ def half_precision(model: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
+def recover(folder: str | Path) -> None:
+    """Undo what a killed :func:`save_model` left: the old folder comes back where the new one never came.
+
+    Args:
+        folder: The folder of a model, which needn't exist.
+    """
+    folder = Path(folder).resolve()
+    if not _old(folder).is_dir():
+        return
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+    if not folder.exists():
+        _old(folder).rename(folder)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed writers left beside a folder, but not what another process is writing there."""
+    for left in (_old(folder), *folder.parent.glob(f".{escape(folder.name)}.new.*")):
+        try:
+            with locked(left / _LOCK, wait=False):
+                shutil.rmtree(left, ignore_errors=True)
+        except (OSError, UserError):
+            continue
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Refuse to replace what isn't the folder of a model: it would be deleted with all that it holds."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file; name a folder for the model")
+    held = {path.name: path.is_dir() for path in folder.iterdir()}
+    if held and (any(held.values()) or not {"config.json", "model.safetensors"} <= held.keys()):
+        raise UserError(f"{folder} holds something else than a model and isn't replaced: name a new folder")
+    if folder == Path.cwd():
+        raise UserError(f"{folder} is the working directory and can't be replaced: name a folder in it")
+
+
 def save_model(
     model: nn.Module,
     folder: str | Path,
@@ -36,7 +89,8 @@ def save_model(
 
     Args:
         model: A timm model.
-        folder: Where to; an existing folder is replaced once the new one is complete.
+        folder: Where to; an existing folder of a model is replaced, with all that it holds, once the new one is
+            complete.
         tag: What the weights are of, for example "cifar10"; goes into the config.
         classes: Names of the classes in the order of the logits.
         half: Store float16 weights with float32 normalization layers; they load into a float32 model.
@@ -45,36 +99,43 @@ def save_model(
         The folder.
 
     Raises:
+        UserError: what stands there is no folder of a model, nor empty.
         OSError: they can't be written, for want of space for example; what stood there before stands there still.
     """
-    folder = Path(folder)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    before = beside.with_name(f"{beside.name}.before")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    place = Path(folder).resolve()  # a link stays one
+    recover(place)
+    _check_replaceable(place)
+    _remove_leftovers(place)
+    new = place.with_name(f".{place.name}.new.{secrets.token_hex(6)}")
+    new.mkdir(parents=True)
     try:
-        state = half_precision(model) if half else model.state_dict()
-        state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-        # written by Python, so that whoever may read the folder may read the weights; save_file makes them private
-        (beside / "model.safetensors").write_bytes(save(state, metadata={"format": "pt"}))
-        overrides: dict = {"tag": tag} if tag else {}
-        if classes:
-            overrides["label_names"] = list(classes)
-        save_config_for_hf(
-            model, str(beside / "config.json"),
-            model_config={"pretrained_cfg": overrides, **({"label_names": list(classes)} if classes else {})})
-        config = json.loads((beside / "config.json").read_text())
-        config.get("model_args", {}).pop("num_classes", None)  # transformers passes it a second time
-        config["dtype"] = "float32"  # transformers would otherwise run the net in the file's own precision
-        (beside / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        if folder.exists():
-            folder.rename(before)
-        beside.rename(folder)
-    except OSError:
-        if before.exists():
-            before.rename(folder)
-        raise
+        with locked(new / _LOCK):
+            _write(new, model, tag, classes, half)
+        (new / _LOCK).unlink(missing_ok=True)
+        if place.exists():
+            place.rename(_old(place))
+        new.rename(place)
+        if _old(place).exists():
+            _old(place).rename(new)  # so that what is called old is always whole
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(before, ignore_errors=True)
-    return folder
+        recover(place)
+        shutil.rmtree(new, ignore_errors=True)
+        _remove_leftovers(place)
+    return Path(folder)
+
+
+def _write(folder: Path, model: nn.Module, tag: str | None, classes: Sequence[str] | None, half: bool) -> None:
+    state = half_precision(model) if half else model.state_dict()
+    state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    # written by Python, so that whoever may read the folder may read the weights; save_file makes them private
+    write_whole(folder / "model.safetensors", save(state, metadata={"format": "pt"}), durable=True)
+    overrides: dict = {"tag": tag} if tag else {}
+    if classes:
+        overrides["label_names"] = list(classes)
+    save_config_for_hf(
+        model, str(folder / "config.json"),
+        model_config={"pretrained_cfg": overrides, **({"label_names": list(classes)} if classes else {})})
+    config = read_json(folder / "config.json")
+    config.get("model_args", {}).pop("num_classes", None)  # transformers passes it a second time
+    config["dtype"] = "float32"  # transformers would otherwise run the net in the file's own precision
+    write_whole(folder / "config.json", json.dumps(config, indent=2) + "\n", durable=True)

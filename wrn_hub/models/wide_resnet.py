@@ -263,18 +263,9 @@ class WideResNet(nn.Module):
             stage = nn.Sequential()
             for j in range(blocks_per_stage):
                 stage.append(block(
-                    prev_chs,
-                    out_chs,
-                    kernels=kernels,
-                    stride=stride if j == 0 else 1,
-                    dilation=dilation,
-                    first_dilation=prev_dilation if j == 0 else dilation,
-                    bottle_ratio=bottle_ratio,
-                    block_drop_rate=block_drop_rate,
-                    drop_path_rate=drop_path_rates[i][j],
-                    norm_layer=norm_act,
-                    **dd,
-                ))
+                    prev_chs, out_chs, kernels=kernels, stride=stride if j == 0 else 1, dilation=dilation,
+                    first_dilation=prev_dilation if j == 0 else dilation, bottle_ratio=bottle_ratio,
+                    block_drop_rate=block_drop_rate, drop_path_rate=drop_path_rates[i][j], norm_layer=norm_act, **dd))
                 prev_chs = out_chs
             reduction *= stride
             prev_dilation = dilation
@@ -424,18 +415,12 @@ def wide_resnet(depth: int, width: float, **kwargs: Any) -> WideResNet:
     return WideResNet(blocks_per_stage=family_blocks(depth), width=width, **kwargs)
 
 
-def checkpoint_filter_fn(state_dict: Dict[str, torch.Tensor], model: nn.Module) -> Dict[str, torch.Tensor]:
-    """Return native checkpoints unchanged."""
-    return state_dict
-
-
 def _create_wide_resnet(variant: str, pretrained: bool = False, **kwargs: Any) -> WideResNet:
     if pretrained:
         kwargs['pretrained_cfg'] = verified_cfg(
             variant, kwargs.get('pretrained_cfg'), kwargs.pop('pretrained_cfg_overlay', None), kwargs.get('cache_dir'))
     return build_model_with_cfg(
         WideResNet, variant, pretrained,
-        pretrained_filter_fn=checkpoint_filter_fn,
         feature_cfg=dict(out_indices=(0, 1, 2, 3), flatten_sequential=True),
         **kwargs,
     )
