@@ -208,6 +208,19 @@ ODD = {
     "name-in-latin-1": (b"caf\xe9.txt", b""),
     "odd-tag": (b"config.json", b'{"tag": []}'),
     "deep-config": (b"config.json", b"[" * 100_000),
+    "yaml-bomb": (b"README.md", b"---\na: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
+        b"%c: &%c [%b]\n" % (98 + i, 98 + i, b",".join([b"*%c" % (97 + i)] * 9)) for i in range(9)) + b"---\n# Odd"),
+    "many-values": (b"README.md", b"---\na: [%b]\n---\n# Odd" % (b"1," * 20_000)),
+    "endless-head": (b"README.md", b"---\n" + b"\n" * 60_000 + b"---\n# Odd"),
+    "infinitely-accurate": (b"README.md", b"---\nmodel-index: [{results: [{dataset: {name: a}, metrics: [{type: "
+                                          b"accuracy, value: 1.0e+999, name: [a]}]}]}]\n---\n# Odd"),
+    "long-card": (b"README.md", b"# Odd\n" + b"[" * 3_000_000),
+    "long-config": (b"config.json", b'{"a": "%b"}' % (b"a" * 2_000_000)),
+    "other-types": (b"config.json", b'{"architecture": [1], "num_classes": {}, "label_names": 3, "pretrained_cfg": {'
+                                    b'"input_size": [3, true, true], "mean": {"a": 1}, "interpolation": []}}'),
+    "cfg-as-a-list": (b"config.json", b'{"pretrained_cfg": [1], "label_names": {"a": []}, "num_classes": true}'),
+    "negative-size": (b"config.json", b'{"input_size": [3, -1, -1], "tag": {}, "mean": true}'),
+    "long-header": (b"model.safetensors", (90 << 20).to_bytes(8, "little") + b" " * (90 << 20)),
     "half-a-label": (b"config.json", b'{"label_names": ["\\ud800"]}'),
 }
 

@@ -1,5 +1,6 @@
 """A hub of one's own: a folder of staged models, served as the Hub serves its repositories."""
 import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -86,8 +87,15 @@ class _Connection(H11Protocol):
             self._look = self.loop.call_later(PATIENCE, self._look_again, now)
 
 
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """Whether uvicorn's record belongs into the log: not that a client went, or the end cut off an answer."""
+    problem = record.exc_info[1] if record.exc_info else None
+    return not isinstance(problem, asyncio.CancelledError | ClientDisconnect)
+
+
 def configuration(app: Any, **options: Any) -> uvicorn.Config:
     """How uvicorn serves an application here: no connection is held for nothing, and its log has what is our fault."""
+    logging.getLogger("uvicorn.error").addFilter(_is_our_fault)
     return uvicorn.Config(
         app, http=_Connection, ws="none", log_level="warning", timeout_keep_alive=5, timeout_graceful_shutdown=3,
         limit_concurrency=MOST_CONNECTIONS, **options)
