@@ -8,7 +8,7 @@ import struct
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from http.client import HTTPConnection, IncompleteRead
 from pathlib import Path
 
@@ -355,6 +355,19 @@ def test_a_download_that_moves_slowly_is_not_ended(impatient):
     assert received == 64 << 20
 
 
+def test_more_connections_than_are_served_are_told_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(serve_module, "MOST_CONNECTIONS", 3)
+    monkeypatch.setattr(serve_module, "PATIENCE", 0.5)
+    make_model(tmp_path / "net")
+    with served(application(FolderStore(tmp_path)), serve_module.configuration) as endpoint, ExitStack() as held:
+        for _ in range(3):
+            held.enter_context(connect(endpoint))
+        time.sleep(0.1)
+        assert ask(endpoint, "GET", "/api/models")[0] == 503
+        time.sleep(0.8)  # those on which nothing moves have been ended
+        assert ask(endpoint, "GET", "/api/models")[0] == 200
+
+
 def test_clients_that_go_leave_no_traceback_in_the_log(tmp_path, capfd):
     make_model(tmp_path / "net", bytes(64 << 20))
     with served(application(FolderStore(tmp_path)), serve_module.configuration) as endpoint:
@@ -487,6 +500,7 @@ def test_the_script_says_where_it_serves_and_ends_at_ctrl_c(process, tmp_path):
 
 @pytest.mark.parametrize("arguments, said", [
     (["nowhere"], "nowhere is not a folder"),
+    (["~nosuch"], "~nosuch is not a folder"),
     ([".", "--org", "a/b"], "organisation 'a/b'"),
     ([".", "--host", "256.0.0.1"], "--host 256.0.0.1"),
     ([".", "--host", "a..b"], "--host a..b"),

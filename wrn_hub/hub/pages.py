@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from safetensors import SafetensorError, safe_open
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
@@ -19,7 +19,7 @@ from starlette.templating import Jinja2Templates
 from ..cards.variants import Variant, variants
 from ..facts import DATASETS
 from .markdown import as_list, beginning, mapping, read_card, render
-from .routes import card, metadata
+from .routes import Download, card, metadata
 from .store import CARD, CONFIG, WEIGHTS, File, FolderStore, NotFound, Revision
 
 __all__ = ["Row", "page_routes", "problem_page", "rows"]
@@ -256,10 +256,10 @@ def page_routes(store: FolderStore) -> list[BaseRoute]:
 
     def extra(request: Request) -> Response:
         path = request.path_params["path"]
-        extras = store.extras()
-        if path not in extras:
-            raise NotFound("EntryNotFound", f"There is no {path} here.")
-        return FileResponse(extras[path], headers=SECURITY)
+        try:
+            return Download(File.read(store.extras()[path]), headers=SECURITY)
+        except (KeyError, OSError):
+            raise NotFound("EntryNotFound", f"There is no {path} here.") from None
 
     return [
         Mount("/-/static", StaticFiles(packages=[("wrn_hub.hub", "static")])),

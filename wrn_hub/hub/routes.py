@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from .markdown import as_list, read_card
 from .store import CARD, CONFIG, File, NotFound, Revision, Store
 
-__all__ = ["LARGE", "card", "error", "metadata", "not_found", "read_routes"]
+__all__ = ["LARGE", "Download", "card", "error", "metadata", "not_found", "read_routes"]
 
 _log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def _is_known(request: Request, etag: str) -> bool:
     return "*" in tags or f'"{etag}"' in tags
 
 
-class _Download(FileResponse):
+class Download(FileResponse):
     """A file as it was hashed; the connection breaks where it is changed on the way, even to as many bytes."""
 
     chunk_size = 1 << 20  # each read and each look at the file is a turn of another thread
@@ -232,7 +232,7 @@ def read_routes(store: Store) -> list[BaseRoute]:
             headers |= {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(file.size)}
         if _is_known(request, etag):
             return Response(status_code=304, headers=headers)
-        return _Download(
+        return Download(
             file, headers=headers, filename=path.rsplit("/", 1)[-1], content_disposition_type="inline")
 
     routes: list[BaseRoute] = []
