@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,13 @@ ACCOUNT = {"name": "ada", "orgs": [{"name": "wrn-hub", "roleInOrg": "write"}, {"
            "auth": {"accessToken": {"role": "write"}}}
 
 
+PLAIN = partial(uvicorn.Config, log_level="warning")
+
+
 @contextmanager
-def served(app) -> Iterator[str]:
+def served(app, configuration=PLAIN) -> Iterator[str]:
     """Serve an ASGI application on a free port; yields its address."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+    server = uvicorn.Server(configuration(app, host="127.0.0.1", port=0))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

@@ -3,8 +3,12 @@ import json
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import time
+from contextlib import ExitStack, suppress
 from http.client import HTTPConnection, IncompleteRead
 from pathlib import Path
 
@@ -19,8 +23,9 @@ from PIL import Image
 import wrn_hub
 from wrn_hub.errors import UserError
 from wrn_hub.facts import DATASETS
+from wrn_hub.hub import serve as serve_module
 from wrn_hub.hub.serve import application, serve
-from wrn_hub.hub.store import FolderStore
+from wrn_hub.hub.store import FolderStore, NotFound
 from wrn_hub.models.export import save_model
 from wrn_hub.weights import staged
 
@@ -83,6 +88,72 @@ def test_a_link_that_leads_outside_is_not_served(tmp_path):
     (folder / "link").symlink_to(tmp_path / "secret")
     found = FolderStore(tmp_path / "models").revision("models", "wrn-hub/net")
     assert set(found.files) == {"config.json", "model.safetensors"}
+
+
+def make_model(folder: Path, weights: bytes = b"{}") -> Path:
+    """What a hub takes for a model."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(weights)
+    return folder
+
+
+def test_a_folder_that_is_a_link_is_served_where_it_leads_to_another_one_here(tmp_path, caplog):
+    make_model(tmp_path / "elsewhere" / "secret")
+    make_model(tmp_path / "models" / "net")
+    (tmp_path / "models" / "same").symlink_to("net")
+    (tmp_path / "models" / "out").symlink_to(tmp_path / "elsewhere" / "secret")
+    (tmp_path / "models" / "run").mkdir()
+    (tmp_path / "models" / "run" / "model").symlink_to(tmp_path / "elsewhere" / "secret")
+    (tmp_path / "models" / "cards").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "README.md").write_text("secret")
+    store = FolderStore(tmp_path / "models")
+    assert store.repositories() == ["wrn-hub/net", "wrn-hub/same"] and not store.extras()
+    assert {record.args[0] for record in caplog.records} == {"out", "run"}
+    with pytest.raises(NotFound):
+        store.revision("models", "wrn-hub/out")
+
+
+def test_models_that_cannot_be_asked_for_are_named_in_the_log_once(tmp_path, caplog):
+    for name in ("net", "a b", "ünï", "x;y", ".hidden"):
+        make_model(tmp_path / name)
+    make_model(tmp_path / "run.git" / "model")
+    (tmp_path / "no model").mkdir()
+    store = FolderStore(tmp_path)
+    for _ in range(2):
+        assert store.repositories() == ["wrn-hub/net"]
+        make_model(tmp_path / f"later{_}").rename(tmp_path / f".later{_}")  # so that it looks again
+    said = [record.getMessage() for record in caplog.records]
+    assert sorted(line.partition(" is not served: a name consists")[0] for line in said) == [
+        "'a b'", "'run.git'", "'x;y'", "'ünï'"]
+
+
+def test_a_folder_is_walked_again_only_after_it_changed(tmp_path, monkeypatch):
+    for number in range(20):
+        make_model(tmp_path / f"net{number}")
+    yesterday = 1e9 * (os.stat(tmp_path).st_mtime - 86400)
+    for folder in (*tmp_path.iterdir(), tmp_path):
+        os.utime(folder, ns=(int(yesterday), int(yesterday)))
+    walked = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: walked.append(str(path)) or scandir(path))
+    store = FolderStore(tmp_path)
+
+    def walks() -> int:
+        walked.clear()
+        assert not store.extras() and all(store.revision("models", repo_id) for repo_id in store.repositories())
+        return len([path for path in walked if path.startswith(str(tmp_path))])
+
+    assert 20 < walks() <= 70  # the list, the pictures, and each model's files
+    assert walks() == 0
+    (tmp_path / "net3" / "notes.txt").write_text("new")
+    walks()
+    assert "notes.txt" in store.revision("models", "wrn-hub/net3").files
+    (tmp_path / "net3" / "notes.txt").unlink()
+    (tmp_path / "net4" / "config.json").unlink()
+    make_model(tmp_path / "another")
+    assert "notes.txt" not in store.revision("models", "wrn-hub/net3").files
+    assert "wrn-hub/another" in store.repositories() and "wrn-hub/net4" not in store.repositories()
 
 
 def test_what_may_not_be_read_is_not_served(tmp_path):
@@ -191,6 +262,130 @@ def test_a_part_of_a_file_and_its_head_alone(endpoint, api):
     assert (status, body, headers["Content-Range"]) == (206, content[100:200], f"bytes 100-199/{len(content)}")
     assert ask(endpoint, "GET", path, Range="bytes=-10")[2] == content[-10:]
     assert ask(endpoint, "GET", path, Range=f"bytes={len(content)}-")[0] == 416
+
+
+@pytest.mark.parametrize("asked, status, part", [
+    ("bytes=0-0", 206, slice(0, 1)), ("BYTES = 5-9 ", 206, slice(5, 10)), ("bytes=5-", 206, slice(5, None)),
+    ("bytes=, 5-9 ,", 206, slice(5, 10)), ("bytes=0-99999999", 206, slice(0, None)),
+    ("bytes=-99999999", 206, slice(0, None)), ("bytes=99999999-, 5-9", 206, slice(5, 10)),
+    ("bytes=99999999-", 416, None), ("bytes=-0", 416, None),
+    *((malformed, 200, slice(0, None)) for malformed in (
+        "", "bytes", "bytes=", "bytes=-", "bytes=a-b", "bytes=9-5", "bytes=1-2-3", "bytes=--1", "bytes=+1-2",
+        "bytes=1_0-20", "lines=1-2", "bytes=0x1-2", "bytes=" + "9" * 5000 + "-", "bytes=0-1;2-3", "\xb2=\xb2")),
+])
+def test_a_range_is_answered_as_rfc_9110_says(endpoint, api, asked, status, part):
+    """... which takes a malformed one for none at all."""
+    content = (ROOT / "model_cards" / NAME / "config.json").read_bytes()
+    path = f"/wrn-hub/{NAME}/resolve/{api.model_info(f'wrn-hub/{NAME}').sha}/config.json"
+    found, headers, body = ask(endpoint, "GET", path, Range=asked)
+    assert found == status
+    if part is None:
+        assert headers["Content-Range"] == f"bytes */{len(content)}"
+    else:
+        assert body == content[part] and int(headers["Content-Length"]) == len(body)
+
+
+def test_what_a_commit_holds_is_kept_by_caches_and_not_sent_twice(endpoint, api):
+    commit = api.model_info(f"wrn-hub/{NAME}").sha
+    path = f"/wrn-hub/{NAME}/resolve/{commit}/model.safetensors"
+    _, headers, _ = ask(endpoint, "HEAD", path)
+    etag = headers["ETag"]
+    assert {"immutable", "max-age=31536000"} <= set(headers["Cache-Control"].split(", "))
+    for method, sent in (("GET", etag), ("HEAD", etag), ("GET", f'"other", W/{etag}'), ("GET", "*")):
+        status, headers, body = ask(endpoint, method, path, **{"If-None-Match": sent})
+        assert (status, body, headers["ETag"], headers["X-Repo-Commit"]) == (304, b"", etag, commit), sent
+    for other in ('"other"', etag.strip('"'), ""):
+        assert ask(endpoint, "HEAD", path, **{"If-None-Match": other})[0] == 200
+    moving, headers, _ = ask(endpoint, "GET", path.replace(commit, "main"), **{"If-None-Match": etag})
+    assert (moving, headers["Cache-Control"]) == (307, "no-cache")
+
+
+HALF_OPEN = {
+    "nothing is asked": b"",
+    "half a head": b"GET / HT",
+    "half a body": b"POST /api/models/wrn-hub/net/paths-info/main HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\npath",
+    "no answer is taken": b"GET {large} HTTP/1.1\r\nHost: a\r\n\r\n",
+}
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory):
+    """A hub that waits 0.3 s, and the address of a large file in it."""
+    folder = tmp_path_factory.mktemp("impatient")
+    make_model(folder / "net", bytes(64 << 20))
+    patience, serve_module.PATIENCE = serve_module.PATIENCE, 0.3
+    with served(application(FolderStore(folder)), serve_module.configuration) as address:
+        yield address, ask(address, "HEAD", "/wrn-hub/net/resolve/main/model.safetensors")[1]["Location"]
+    serve_module.PATIENCE = patience
+
+
+def connect(endpoint: str) -> socket.socket:
+    host, _, port = endpoint.removeprefix("http://").partition(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+@pytest.mark.parametrize("case", HALF_OPEN)
+def test_a_connection_on_which_nothing_moves_is_ended(impatient, case):
+    endpoint, large = impatient
+    with connect(endpoint) as connection:
+        connection.sendall(HALF_OPEN[case].replace(b"{large}", large.encode()))
+        time.sleep(1.2)
+        received = 0
+        with suppress(ConnectionResetError):
+            while part := connection.recv(1 << 20):
+                received += len(part)
+    assert received < 64 << 20
+
+
+def test_a_head_that_comes_a_byte_at_a_time_is_not_waited_for(impatient):
+    with connect(impatient[0]) as connection, pytest.raises(OSError):
+        for _ in range(200):
+            connection.sendall(b"G")
+            time.sleep(0.05)
+
+
+def test_a_download_that_moves_slowly_is_not_ended(impatient):
+    endpoint, large = impatient
+    connection = HTTPConnection(endpoint.removeprefix("http://"))
+    connection.request("GET", large)
+    answer, received = connection.getresponse(), 0
+    while part := answer.read(4 << 20):
+        received += len(part)
+        time.sleep(0.1)
+    assert received == 64 << 20
+
+
+def test_more_connections_than_are_served_are_told_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(serve_module, "MOST_CONNECTIONS", 3)
+    monkeypatch.setattr(serve_module, "PATIENCE", 0.5)
+    make_model(tmp_path / "net")
+    with served(application(FolderStore(tmp_path)), serve_module.configuration) as endpoint, ExitStack() as held:
+        for _ in range(3):
+            held.enter_context(connect(endpoint))
+        time.sleep(0.1)
+        assert ask(endpoint, "GET", "/api/models")[0] == 503
+        time.sleep(0.8)  # those on which nothing moves have been ended
+        assert ask(endpoint, "GET", "/api/models")[0] == 200
+
+
+def test_clients_that_go_leave_no_traceback_in_the_log(tmp_path, capfd):
+    make_model(tmp_path / "net", bytes(64 << 20))
+    with served(application(FolderStore(tmp_path)), serve_module.configuration) as endpoint:
+        large = ask(endpoint, "HEAD", "/wrn-hub/net/resolve/main/model.safetensors")[1]["Location"]
+        requests = [*HALF_OPEN.values(), b"\x16\x03garbage", b"GET /api/models HTTP/1.1\r\nHost: a\r\n\r\n" * 3]
+        for request in requests:
+            for abruptly in (False, True):
+                with connect(endpoint) as connection:
+                    connection.sendall(request.replace(b"{large}", large.encode()))
+                    time.sleep(0.05)
+                    if abruptly:  # by a reset
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert ask(endpoint, "GET", "/api/models")[0] == 200
+        with connect(endpoint) as connection:  # a download that is under way when the server ends
+            connection.sendall(HALF_OPEN["no answer is taken"].replace(b"{large}", large.encode()))
+            connection.recv(1)
+    output = capfd.readouterr()
+    assert "Traceback" not in output.out + output.err
 
 
 def test_a_file_is_the_one_that_was_looked_at_or_none(tmp_path):
@@ -305,6 +500,7 @@ def test_the_script_says_where_it_serves_and_ends_at_ctrl_c(process, tmp_path):
 
 @pytest.mark.parametrize("arguments, said", [
     (["nowhere"], "nowhere is not a folder"),
+    (["~nosuch"], "~nosuch is not a folder"),
     ([".", "--org", "a/b"], "organisation 'a/b'"),
     ([".", "--host", "256.0.0.1"], "--host 256.0.0.1"),
     ([".", "--host", "a..b"], "--host a..b"),

@@ -13,7 +13,9 @@ import timm
 from hub_server import served
 
 import wrn_hub
+from wrn_hub.cards.head import parse_head, split_head
 from wrn_hub.cards.variants import variants
+from wrn_hub.errors import UserError
 from wrn_hub.hub.markdown import render, split_card
 from wrn_hub.hub.pages import rows
 from wrn_hub.hub.serve import application
@@ -93,6 +95,31 @@ def test_metadata_that_is_none_is_no_metadata():
     assert split_card("---\n[1, {\n---\ntext") == ({}, "text")
     assert split_card("---\n- a\n---\ntext") == ({}, "text")
     assert split_card("text") == ({}, "text")
+
+
+@pytest.mark.parametrize("head, says", [
+    ("a: &a [x]\nb: *a", "the anchor or alias 'a'"),
+    ("a: *b", "the anchor or alias 'b'"),
+    ("a: " + "[" * 40 + "]" * 40, "32 levels"),
+    ("- 1\n" * 10_001, "10,000 values"),
+    ("a: " + "b" * 70_000, "has 70,003 characters, 65,536 are read at most"),
+    ("a: !!python/name:os.system", "is not YAML"),
+    ("a: [", "is not YAML"),
+])
+def test_the_head_of_a_card_is_read_within_limits(head, says):
+    with pytest.raises(UserError, match=says) as error:
+        parse_head(head)
+    assert "\n" not in str(error.value)
+    assert split_card(f"---\n{head}\n---\ntext") == ({}, "text")
+
+
+@pytest.mark.parametrize("text, head, after", [
+    ("---\na: 1\n---\ntext", "\na: 1", "text"), ("---\r\na: 1\r\n---\r\ntext", "\r\na: 1\r", "text"),
+    ("\n --- \na: 1\n---", "\na: 1", ""), ("---\n---\ntext", "", "text"),
+    ("---\na: 1\n--- b\ntext", None, None), ("--- a\n---\n", None, None), ("text\n---\na: 1\n---\n", None, None),
+])
+def test_where_the_head_of_a_card_ends(text, head, after):
+    assert split_head(text) == (head, text if after is None else after)
 
 
 def test_the_table_has_every_variant_once_and_the_served_models_first(folder):
@@ -208,6 +235,19 @@ ODD = {
     "name-in-latin-1": (b"caf\xe9.txt", b""),
     "odd-tag": (b"config.json", b'{"tag": []}'),
     "deep-config": (b"config.json", b"[" * 100_000),
+    "yaml-bomb": (b"README.md", b"---\na: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
+        b"%c: &%c [%b]\n" % (98 + i, 98 + i, b",".join([b"*%c" % (97 + i)] * 9)) for i in range(9)) + b"---\n# Odd"),
+    "many-values": (b"README.md", b"---\na: [%b]\n---\n# Odd" % (b"1," * 20_000)),
+    "endless-head": (b"README.md", b"---\n" + b"\n" * 60_000 + b"---\n# Odd"),
+    "infinitely-accurate": (b"README.md", b"---\nmodel-index: [{results: [{dataset: {name: a}, metrics: [{type: "
+                                          b"accuracy, value: 1.0e+999, name: [a]}]}]}]\n---\n# Odd"),
+    "long-card": (b"README.md", b"# Odd\n" + b"[" * 3_000_000),
+    "long-config": (b"config.json", b'{"a": "%b"}' % (b"a" * 2_000_000)),
+    "other-types": (b"config.json", b'{"architecture": [1], "num_classes": {}, "label_names": 3, "pretrained_cfg": {'
+                                    b'"input_size": [3, true, true], "mean": {"a": 1}, "interpolation": []}}'),
+    "cfg-as-a-list": (b"config.json", b'{"pretrained_cfg": [1], "label_names": {"a": []}, "num_classes": true}'),
+    "negative-size": (b"config.json", b'{"input_size": [3, -1, -1], "tag": {}, "mean": true}'),
+    "long-header": (b"model.safetensors", (90 << 20).to_bytes(8, "little") + b" " * (90 << 20)),
     "half-a-label": (b"config.json", b'{"label_names": ["\\ud800"]}'),
 }
 

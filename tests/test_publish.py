@@ -112,6 +112,79 @@ def test_hidden_files_are_not_published(hub, checkout):
     assert ".secret" not in contents(hub)
 
 
+def test_only_files_of_a_model_are_published_and_what_is_left_out_is_named(hub, checkout, tmp_path):
+    folder = checkout / "model_cards" / NAME
+    before = staged_files(checkout)
+    (folder / "token.txt").write_text(TOKEN)
+    (folder / "photo.png").write_bytes(b"my cat")
+    (folder / "notes").mkdir()
+    (folder / "notes" / "README.md").write_text("notes")
+    (folder / "results.seed1.txt").symlink_to("/etc/hostname")
+    (one,) = plan(HfApi(), checkout)
+    assert [line for line in one.lines() if line.startswith("leave out")] == [
+        f"leave out {name}, which is no file of a model" for name in ("notes", "photo.png", "results.seed1.txt",
+                                                                      "token.txt")]
+    run(checkout)
+    assert {path: data for path, data in contents(hub).items() if path != ".gitattributes"} == before
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.json", "model.safetensors"])
+def test_links_out_of_the_folder_are_not_followed(hub, checkout, tmp_path, name):
+    file = checkout / "model_cards" / NAME / name
+    file.rename(tmp_path / name)
+    file.symlink_to(tmp_path / name)
+    with pytest.raises(UserError, match=f"{name} is a link out of the folder"):
+        run(checkout)
+    assert not hub.writes
+
+
+def test_a_folder_that_is_a_link_is_not_published(hub, checkout, tmp_path):
+    folder = checkout / "model_cards" / NAME
+    folder.rename(tmp_path / NAME)
+    folder.symlink_to(tmp_path / NAME)
+    with pytest.raises(UserError, match=f"{NAME} is a link to {tmp_path / NAME}"):
+        run(checkout)
+    assert not hub.writes
+
+
+@pytest.mark.parametrize("content, says", [
+    ("", "not JSON"), ("{", "not JSON"), ("[]", "holds a list"), ("{}", "give no model"),
+    ('{"architecture": "wrn_9_9"}', "give no model"), ('{"architecture": ["wrn_16_2"]}', "give no model"),
+    ('{"architecture": "wrn_16_1", "num_classes": 10}', "tensors differ|give no model"),
+    ('{"architecture": "wrn_16_2", "num_classes": 3}', "tensors differ|give no model"),
+    ('{"architecture": "wrn_16_2", "num_classes": "ten"}', "give no model"),
+    ('{"architecture": "wrn_16_2", "num_classes": 10, "pretrained_cfg": {"input_size": 32}}', "give no model"),
+])
+def test_a_config_that_gives_no_model_is_found_before_anything_is_sent(hub, checkout, content, says):
+    (checkout / "model_cards" / NAME / "config.json").write_text(content)
+    with pytest.raises(UserError, match=f"config.json.*({says})|{says}") as error:
+        run(checkout)
+    assert "\n" not in str(error.value) and not hub.writes
+
+
+def test_a_file_that_changes_after_it_was_looked_at_is_not_sent(hub, checkout):
+    api = HfApi()
+    plans = plan(api, checkout, [NAME])
+    (checkout / "model_cards" / NAME / "metrics.csv").write_text("epoch")
+    with pytest.raises(UserError, match=r"metrics.csv has changed since it was looked at; run it again"):
+        list(publish(api, plans, checkout))
+    assert not hub.writes
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"wrn_16_2.cifar10": null}', b"\xff"])
+def test_a_damaged_manifest_is_named(hub, checkout, content):
+    (checkout / "wrn_hub" / "weights.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"weights.json: "):
+        run(checkout)
+
+
+@pytest.mark.parametrize("endpoint", ["", "nonsense", "ftp://hub", "http://", "huggingface.co"])
+def test_an_endpoint_that_is_no_address_is_named(hub, checkout, monkeypatch, endpoint):
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    with pytest.raises(UserError, match=f"HF_ENDPOINT is '{endpoint}', which is no address"):
+        run(checkout)
+
+
 def test_a_published_version_stays_as_it_is(hub, checkout):
     run(checkout)
     files = {**hub.store.revision("models", REPOSITORY).files, "later.txt": hub.store.keep(b"later")}

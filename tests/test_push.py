@@ -11,6 +11,7 @@ import timm
 import torch
 import yaml
 from hub_server import TOKEN, Fault
+from safetensors.torch import load_file, save_file
 
 from wrn_hub.cards.user_card import user_card
 from wrn_hub.errors import UserError
@@ -146,6 +147,44 @@ def test_a_training_that_is_not_finished_is_not_published(hub, run):
     with pytest.raises(UserError, match=r"holds no finished training.*--resume"):
         push(run, "ada/mine")
     assert not hub.writes
+
+
+def test_nothing_else_of_the_folder_is_published(hub, run):
+    (run / "model" / "token.txt").write_text(TOKEN)
+    (run / "token.txt").write_text(TOKEN)
+    (run / "model" / "hosts").symlink_to("/etc/hosts")
+    push(run, "ada/mine")
+    assert hub.store.revision("models", "ada/mine").files.keys() == {
+        ".gitattributes", "README.md", "args.json", "config.json", "metrics.csv", "model.safetensors"}
+
+
+@pytest.mark.parametrize("name", ["args.json", "metrics.csv", "model", "model/config.json", "model/model.safetensors"])
+def test_a_link_out_of_the_folder_is_not_followed(hub, run, tmp_path, name):
+    (run / name).rename(tmp_path / "elsewhere")
+    (run / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=f"{name}.* is a link out of the folder"):
+        push(run, "ada/mine")
+    assert not hub.writes
+
+
+def nan_weights(file: Path) -> None:
+    state = load_file(file)
+    state["stem.conv.weight"].fill_(float("nan"))
+    save_file(state, file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("file, content", [
+    *((file, content) for file in ("args.json", "model/config.json")
+      for content in (b"", b"{", b"[]", b"{}", b"\xff", b'{"model": 1, "dataset": [], "architecture": {}}')),
+    *(("metrics.csv", content) for content in (b"", b"epoch\n", b"epoch,test_accuracy\n1,x\n", b"\xff\n\xff")),
+    ("model/model.safetensors", b""), ("model/model.safetensors", b"\xff" * 100),
+    ("model/model.safetensors", nan_weights),
+])
+def test_a_damaged_file_of_the_run_is_found_before_anything_is_sent(hub, run, file, content):
+    content(run / file) if callable(content) else (run / file).write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(str(run.name)) + "|config.json|model.safetensors") as error:
+        push(run, "ada/mine")
+    assert "\n" not in str(error.value) and not hub.writes
 
 
 @pytest.mark.parametrize("repo_id, says", [

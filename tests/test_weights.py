@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 from hub_server import Fault
+from huggingface_hub import constants
 from safetensors import safe_open
 from timm.models import generate_default_cfgs, register_model
 from torch import nn
@@ -142,6 +143,20 @@ def test_published_weights_are_named_with_their_commit(stage):
     register()
     assert timm.list_pretrained("wrn_16_2*") == ["wrn_16_2.cifar100"]
     assert timm.get_pretrained_cfg("wrn_16_2.cifar100").hf_hub_id == published
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"wrn_16_2.cifar10": {"sha256": 1}}'])
+def test_a_damaged_manifest_takes_the_weights_away_but_not_the_models(stage, tmp_path, monkeypatch, content):
+    file = tmp_path / "weights.json"
+    file.write_bytes(content)
+    with pytest.warns(UserWarning, match="weights.json: .*; until then there are no pretrained weights"):
+        found, problem = weights._own_manifest(file)
+    assert found == {}
+    monkeypatch.setattr(weights, "_PROBLEM", problem)
+    assert timm.create_model("wrn_16_2").num_classes == 10
+    with pytest.raises(WeightsError, match=r"no weights of wrn_16_2.cifar10: .*weights.json: ") as error:
+        timm.create_model("wrn_16_2", pretrained=True)
+    assert "\n" not in str(error.value)
 
 
 # Checking weights
@@ -281,6 +296,25 @@ def test_a_download_that_fails_says_what_to_do(publish, hub, fault):
     with pytest.raises(WeightsError, match="can't be had from") as error:
         timm.create_model("wrn_16_2.cifar100", pretrained=True)
     assert published in str(error.value) and "WRN_HUB_WEIGHTS" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("endpoint", ["", "nonsense", "ftp://hub"])
+def test_an_endpoint_that_is_no_address_is_named(publish, monkeypatch, endpoint):
+    publish(random_net("wrn_16_2.cifar100"))
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
+    with pytest.raises(WeightsError, match=f"HF_ENDPOINT is '{endpoint}', which is no address"):
+        timm.create_model("wrn_16_2.cifar100", pretrained=True)
+
+
+def test_a_server_in_trouble_is_said_once(publish, hub, caplog):
+    publish(random_net("wrn_16_2.cifar100"))
+    hub.faults.append(Fault(".*", 503, times=100))
+    with pytest.raises(WeightsError, match="can't be had from"):
+        timm.create_model("wrn_16_2.cifar100", pretrained=True)
+    assert len(hub.requests) > 3  # each try again of which the client would log in two lines
+    assert not [record for record in caplog.records if record.name.startswith("huggingface_hub")]
 
 
 def test_somebody_elses_repository_is_not_held_against_our_sums(publish, hub, tmp_path):

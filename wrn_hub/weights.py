@@ -13,7 +13,12 @@ from that commit into the Hub's cache.
 """
 import hashlib
 import json
+import logging
 import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +26,73 @@ from timm.models import PretrainedCfg
 from timm.models._builder import resolve_pretrained_cfg
 
 from .errors import UserError
+from .files import locked, read_json, write_whole
 
 __all__ = [
-    "MANIFEST", "WeightsError", "download", "file_sha256", "local_file", "published_id", "search_path", "staged",
-    "verified_cfg"]
+    "MANIFEST", "WeightsError", "download", "endpoint_problem", "file_sha256", "local_file", "published_id",
+    "quiet_retries", "read_manifest", "search_path", "staged", "update_manifest", "verified_cfg"]
 
 _PACKAGE = Path(__file__).resolve().parent
-MANIFEST: dict[str, dict[str, Any]] = json.loads((_PACKAGE / "weights.json").read_text())
 
 
 class WeightsError(UserError):
     """A weights file is not the one that the manifest names, or isn't to be had at all."""
+
+
+def read_manifest(path: Path) -> dict[str, dict[str, Any]]:
+    """A manifest, in which every entry was looked at.
+
+    Raises:
+        UserError: it can't be read, or an entry isn't one; names it.
+    """
+    manifest = read_json(path)
+    for name, entry in manifest.items():
+        fits = isinstance(entry, dict) and (
+            re.fullmatch("[0-9a-f]{64}", str(entry.get("sha256")))
+            and type(entry.get("bytes")) is int
+            and (entry.get("published", ...) is None
+                 or re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", str(entry.get("published")))))
+        if not fits:
+            raise UserError(f"{path}: the entry of {name} needs sha256 (64 hexadecimal digits), bytes (a number) and "
+                            "published (organisation/name@commit or null); restore the file")
+    return manifest
+
+
+def update_manifest(path: Path, name: str, *, of_sha256: str | None = None, **facts: Any) -> dict[str, Any]:
+    """Set facts of ``name`` in a manifest, one writer at a time, and replace its file whole.
+
+    Args:
+        path: The manifest; a lock file beside it is made and stays.
+        name: "arch.tag".
+        of_sha256: What the entry has to be of still.
+        **facts: What to set.
+
+    Returns:
+        The new entry.
+
+    Raises:
+        UserError: the manifest is damaged, or the entry is of other weights by now.
+    """
+    with locked(path.with_name(f"{path.name}.lock")):
+        manifest = read_manifest(path)
+        entry = manifest.get(name, {})
+        if of_sha256 is not None and entry.get("sha256") != of_sha256:
+            raise UserError(f"{path}: other weights of {name} were staged meanwhile; run it again")
+        manifest[name] = {**entry, **facts}
+        write_whole(path, json.dumps(dict(sorted(manifest.items())), indent=2) + "\n", durable=True)
+    return manifest[name]
+
+
+def _own_manifest(path: Path) -> tuple[dict[str, dict[str, Any]], str | None]:
+    """The manifest, and what is wrong with it: a damaged one takes the weights away, but not the models."""
+    try:
+        return read_manifest(path), None
+    except UserError as error:
+        warnings.warn(f"{error}; until then there are no pretrained weights", stacklevel=2)
+        return {}, str(error)
+
+
+MANIFEST, _PROBLEM = _own_manifest(_PACKAGE / "weights.json")
 
 
 def search_path() -> list[Path]:
@@ -65,6 +126,27 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def endpoint_problem() -> str | None:
+    """What is wrong with HF_ENDPOINT, before anything is asked there; None where it is the address of a server."""
+    from huggingface_hub import constants
+
+    if re.match(r"https?://[^/\s]+", constants.ENDPOINT):
+        return None
+    return f"HF_ENDPOINT is {constants.ENDPOINT!r}, which is no address: it begins with http:// or https://"
+
+
+@contextmanager
+def quiet_retries() -> Iterator[None]:
+    """Keep the Hub's client from logging each of its tries: what comes of them is said once, by the error."""
+    log = logging.getLogger("huggingface_hub.utils._http")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
 def download(name: str, cache_dir: str | Path | None = None) -> str:
     """Bring the published weights of ``arch.tag`` into the Hub's cache, and hold them against the manifest.
 
@@ -85,9 +167,10 @@ def download(name: str, cache_dir: str | Path | None = None) -> str:
 
     repo_id, _, commit = MANIFEST[name]["published"].partition("@")
     try:
-        path = Path(hf_hub_download(repo_id, "model.safetensors", revision=commit, cache_dir=cache_dir))
-    except (HTTPError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
+        with quiet_retries():
+            path = Path(hf_hub_download(repo_id, "model.safetensors", revision=commit, cache_dir=cache_dir))
+    except (HTTPError, OSError, ValueError) as error:
+        reason = endpoint_problem() or " ".join(str(error).split())[:200]
         raise WeightsError(
             f"the weights of {name} can't be had from {repo_id}@{commit} ({reason}); connect to the network and try "
             f"again, or put {name}/model.safetensors into a folder named by WRN_HUB_WEIGHTS") from error
@@ -146,6 +229,8 @@ def verified_cfg(
                 f"{resolved.file} is damaged: its sha256 is {found}, that of {name} is {expected}; "
                 "restore the file, or delete it")
     elif not resolved.has_weights:
+        if _PROBLEM:
+            raise WeightsError(f"no weights of {name}: {_PROBLEM}")
         had = ", ".join(sorted(n for n in MANIFEST if local_file(n) or published_id(n))) or "none yet"
         raise WeightsError(
             f"there are no weights of {name} here; to be had are: {had}. Train it with scripts/train.py and load it "

@@ -10,6 +10,9 @@ from typing import Any, TypeGuard
 
 import yaml
 
+from ..errors import UserError
+from .head import parse_head, split_head
+
 __all__ = ["check_metadata", "check_text", "front_matter", "read_metadata"]
 
 # identifiers that the Hub knows; a licence that isn't among them is "other", with license_name and license_link
@@ -31,10 +34,10 @@ def front_matter(metadata: dict[str, Any]) -> str:
 
 def read_metadata(text: str) -> Any:
     """The metadata of a card; None where there is no head, or it isn't YAML."""
-    match = re.match(r"---\n(.*?\n)---\n", text, re.DOTALL)
+    head, _ = split_head(text)
     try:
-        return yaml.safe_load(match.group(1)) if match else None
-    except yaml.YAMLError:
+        return parse_head(head) if head is not None else None
+    except UserError:
         return None
 
 

@@ -6,12 +6,13 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import nh3
-import yaml
-from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from markdown_it import MarkdownIt
 
-__all__ = ["as_list", "mapping", "read_card", "render", "split_card"]
+from ..cards.head import parse_head, split_head
 
+__all__ = ["as_list", "beginning", "mapping", "read_card", "render", "split_card"]
+
+MOST_BYTES = 1 << 16  # of a card; the longest here has a sixth, and some texts take the square of their length
 _PARSER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 
 
@@ -21,23 +22,27 @@ def mapping(load: Callable[[str], Any], text: str) -> dict[str, Any]:
         found = load(text)
         # YAML has dates, and JSON, in which the Hub hands the metadata on, has neither them nor NaN
         plain = json.loads(json.dumps(found, default=str, allow_nan=False, ensure_ascii=False).encode())
-    except Exception:  # PyYAML raises nearly anything, an IndexError for one
+    except Exception:  # a number too long for json, half a character, what is nested too deeply
         return {}
     return plain if isinstance(plain, dict) else {}
 
 
+def beginning(path: Path, most: int) -> str:
+    """The first ``most`` bytes of a file as text, as far as they are UTF-8."""
+    with path.open("rb") as file:
+        return file.read(most).decode("utf-8", "replace")
+
+
 def split_card(text: str) -> tuple[dict[str, Any], str]:
     """The metadata of a card and the Markdown after it; a block that is no YAML mapping counts as no metadata."""
-    block = REGEX_YAML_BLOCK.search(text)
-    if not block:
-        return {}, text
-    return mapping(yaml.safe_load, block.group(2)), text[block.end():]
+    head, markdown = split_head(text)
+    return mapping(parse_head, head) if head is not None else {}, markdown
 
 
 def read_card(path: Path | None) -> tuple[dict[str, Any], str]:
-    """:func:`split_card` of a file, as far as it is UTF-8; of none, or of one that went meanwhile, an empty card."""
+    """:func:`split_card` of a file; of none, or of one that went meanwhile, an empty card; of a long one its part."""
     try:
-        return split_card(path.read_text("utf-8", "replace")) if path else ({}, "")
+        return split_card(beginning(path, MOST_BYTES)) if path else ({}, "")
     except OSError:
         return {}, ""
 

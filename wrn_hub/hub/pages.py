@@ -1,5 +1,6 @@
 """The hub's pages for people: all variants in a table, a page and a list of files for each repository."""
 import json
+import math
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,15 +11,15 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from safetensors import SafetensorError, safe_open
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
 from ..cards.variants import Variant, variants
 from ..facts import DATASETS
-from .markdown import as_list, mapping, read_card, render
-from .routes import card
+from .markdown import as_list, beginning, mapping, read_card, render
+from .routes import Download, card, metadata
 from .store import CARD, CONFIG, WEIGHTS, File, FolderStore, NotFound, Revision
 
 __all__ = ["Row", "page_routes", "problem_page", "rows"]
@@ -64,6 +65,8 @@ class Tensors:
     dtypes: tuple[str, ...]
 
 
+MOST_BYTES = 1 << 20  # of a config.json
+MOST_HEADER = 4 << 20  # of a safetensors file; a net of a thousand layers has a tenth
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -71,6 +74,9 @@ _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat
 def _tensors(weights: File) -> Tensors | None:
     counts: dict[str, int] = {}
     try:
+        with weights.content.open("rb") as head:
+            if int.from_bytes(head.read(8), "little") > MOST_HEADER:
+                return None
         with safe_open(weights.content, "pt") as file:
             for name in file.keys():  # noqa: SIM118  the file is no mapping
                 if name.rpartition(".")[2] not in ("running_mean", "running_var", "num_batches_tracked"):
@@ -82,11 +88,17 @@ def _tensors(weights: File) -> Tensors | None:
     return Tensors(sum(counts.values()), tuple(_DTYPES.get(dtype, dtype) for dtype in frequent_first))
 
 
-def _config(found: Revision) -> dict[str, Any]:
+@lru_cache(maxsize=1024)
+def _read_config(file: File) -> dict[str, Any]:
     try:
-        return mapping(json.loads, found.file(CONFIG).content.read_text("utf-8", "replace"))
+        return mapping(json.loads, beginning(file.content, MOST_BYTES))
     except OSError:
         return {}
+
+
+def _config(found: Revision) -> dict[str, Any]:
+    """What config.json says; nothing, where it is no mapping or too long."""
+    return _read_config(found.file(CONFIG))
 
 
 def _preprocessing(config: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +109,7 @@ def _preprocessing(config: dict[str, Any]) -> dict[str, Any]:
 
 def _side(config: dict[str, Any]) -> int | None:
     size = _preprocessing(config).get("input_size")
-    return size[-1] if isinstance(size, list) and size and isinstance(size[-1], int) else None
+    return size[-1] if isinstance(size, list) and size and type(size[-1]) is int and 0 < size[-1] < 10**6 else None
 
 
 @dataclass(frozen=True)
@@ -119,19 +131,19 @@ class Number:
     split: str
 
 
-def _numbers(metadata: dict[str, Any]) -> list[Number]:
+def _numbers(of_card: dict[str, Any]) -> list[Number]:
     found = []
     try:
-        for entry in metadata.get("model-index") or []:
+        for entry in of_card.get("model-index") or []:
             for result in entry["results"]:
                 dataset = result["dataset"]
                 found += [
-                    Number(metric.get("name") or metric["type"], float(metric["value"]), metric["type"] == "accuracy",
-                           str(dataset["name"]), str(dataset.get("split") or ""))
+                    Number(str(metric.get("name") or metric["type"]), float(metric["value"]),
+                           metric["type"] == "accuracy", str(dataset["name"]), str(dataset.get("split") or ""))
                     for metric in result["metrics"]]
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
         return []  # somebody's own card, written otherwise
-    return found
+    return [number for number in found if math.isfinite(number.value)]
 
 
 @dataclass(frozen=True)
@@ -169,7 +181,7 @@ def _served_row(store: FolderStore, repo_id: str, known: dict[str, Variant]) -> 
     tag = str(cfg.get("tag"))
     same = tag in DATASETS and as_list(cfg.get("label_names")) == [*DATASETS[tag].classes]
     dataset, top1 = tag if same else None, None
-    accuracies = [number for number in _numbers(card(found)[0]) if number.accuracy]
+    accuracies = [number for number in _numbers(metadata(found)) if number.accuracy]
     if accuracies:
         first = min(accuracies, key=lambda number: number.split != "test")  # one of a test split, if there is one
         dataset, top1 = first.dataset, first.value / 100 if first.split == "test" else None
@@ -226,15 +238,15 @@ def page_routes(store: FolderStore) -> list[BaseRoute]:
         extras = store.extras()
         if repo_id not in store.repositories() and repo_id == f"{store.organisation}/{name}" \
                 and f"{name}/{CARD}" in extras:
-            metadata, text = read_card(extras[f"{name}/{CARD}"])
-            return shown(request, "repository.html", repo_id=repo_id, name=name, found=None, metadata=metadata,
-                         card=render(text, f"/-/folder/{name}/"), numbers=_numbers(metadata), as_list=as_list)
+            about, text = read_card(extras[f"{name}/{CARD}"])
+            return shown(request, "repository.html", repo_id=repo_id, name=name, found=None, metadata=about,
+                         card=render(text, f"/-/folder/{name}/"), numbers=_numbers(about), as_list=as_list)
         found = store.revision("models", repo_id)
         config, weights = _config(found), found.file(WEIGHTS)
-        metadata, text = card(found)
+        about, text = card(found)
         return shown(
-            request, "repository.html", repo_id=repo_id, name=name, found=found, metadata=metadata, as_list=as_list,
-            card=render(text, f"/{repo_id}/resolve/main/") if text.strip() else None, numbers=_numbers(metadata),
+            request, "repository.html", repo_id=repo_id, name=name, found=found, metadata=about, as_list=as_list,
+            card=render(text, f"/{repo_id}/resolve/main/") if text.strip() else None, numbers=_numbers(about),
             config=config, cfg=_preprocessing(config), side=_side(config), weights=weights, tensors=_tensors(weights))
 
     def files(request: Request) -> Response:
@@ -244,10 +256,10 @@ def page_routes(store: FolderStore) -> list[BaseRoute]:
 
     def extra(request: Request) -> Response:
         path = request.path_params["path"]
-        extras = store.extras()
-        if path not in extras:
-            raise NotFound("EntryNotFound", f"There is no {path} here.")
-        return FileResponse(extras[path], headers=SECURITY)
+        try:
+            return Download(File.read(store.extras()[path]), headers=SECURITY)
+        except (KeyError, OSError):
+            raise NotFound("EntryNotFound", f"There is no {path} here.") from None
 
     return [
         Mount("/-/static", StaticFiles(packages=[("wrn_hub.hub", "static")])),

@@ -1,7 +1,9 @@
 """Publish staged models: each folder of ``model_cards`` becomes the Hub repository of its name, byte for byte."""
-import json
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,14 +13,19 @@ from huggingface_hub import HfApi
 from .. import __version__
 from ..cards.card import check_card
 from ..errors import UserError, nearest
-from ..weights import file_sha256, staged
+from ..files import read_text
+from ..weights import file_sha256, read_manifest, staged, update_manifest
+from .check import check_model
 from .repository import Difference, check_access, commit, compare, plainly, verify
-from .stage import list_in_manifest
-from .store import ORGANISATION, WEIGHTS, repository_files
+from .store import CARD, CONFIG, ORGANISATION, WEIGHTS, File, repository_files
 
 __all__ = ["COLLECTION", "Publication", "plan", "publish"]
 
 COLLECTION = "Wide Residual Networks"
+# What a repository is made of, beside the pictures that its card shows; whatever else lies in the folder stays here.
+_KNOWN = (CARD, CONFIG, WEIGHTS, "args.json", "metrics.csv", "results.json", "results.seed*.json", "logits.safetensors",
+          "worst.safetensors")
+_PICTURE = re.compile(r"!\[[^\]]*\]\(([\w.-]+\.(?:png|svg))\)")
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,7 @@ class Publication:
         tagged: Whether the commit that is there has it already.
         listed: Whether the collection lists the repository already.
         published: What the manifest records: "organisation/name@commit" or None.
+        left: What lies in the folder and is not sent.
     """
 
     name: str
@@ -42,6 +50,7 @@ class Publication:
     tagged: bool
     listed: bool
     published: str | None
+    left: tuple[str, ...] = ()
 
     @property
     def recorded(self) -> bool:
@@ -54,8 +63,9 @@ class Publication:
         return self.difference.empty and self.tagged and self.listed and self.recorded
 
     def lines(self) -> list[str]:
-        """A line for each change, at the Hub and in the manifest."""
+        """A line for each change, at the Hub and in the manifest, and for what is not sent."""
         return [
+            *(f"leave out {name}, which is no file of a model" for name in self.left),
             *self.difference.lines(),
             *([] if self.tagged else [f"tag it {self.tag}"]),
             *([] if self.listed else [f'list it in the collection "{COLLECTION}"']),
@@ -63,12 +73,14 @@ class Publication:
         ]
 
 
-def _checked(folder: Path, manifest: Mapping[str, Any]) -> Path:
-    """The folder, if it may be published: weights as the manifest lists them, a card that is up to date."""
+def _checked(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, File], tuple[str, ...]]:
+    """What is sent of a folder, and what is left out; what :func:`verify` will ask of the commit is asked here."""
     name, weights = folder.name, folder / WEIGHTS
     if name not in manifest or not weights.is_file():
         raise UserError(
             f"{name} is not staged in {folder.parent}: stage a run with scripts/stage.py.{nearest(name, manifest)}")
+    if folder.resolve() != folder.parent.resolve() / name:
+        raise UserError(f"{folder} is a link to {folder.resolve()}: what is published lies in {folder.parent} itself")
     expected, found = manifest[name]["sha256"], file_sha256(weights)
     if found != expected:
         raise UserError(
@@ -81,7 +93,14 @@ def _checked(folder: Path, manifest: Mapping[str, Any]) -> Path:
             f"{name}: {error}; measure with scripts/evaluate.py, then run scripts/make_cards.py") from None
     if wrong:
         raise UserError("; ".join(wrong))
-    return folder
+    check_model(folder)
+    shown = set(_PICTURE.findall(read_text(folder / CARD)))
+    files = {path: file for path, file in repository_files(folder).items()
+             if path in shown or any(fnmatch(path, known) for known in _KNOWN)}
+    for needed in (CARD, CONFIG, WEIGHTS):
+        if needed not in files:
+            raise UserError(f"{folder / needed} is a link out of the folder, which isn't followed: put the file there")
+    return files, tuple(path for path in sorted(os.listdir(folder)) if path not in files and path[0] != ".")
 
 
 def _collection(api: HfApi, organisation: str) -> tuple[str | None, frozenset[str]]:
@@ -106,12 +125,13 @@ def plan(api: HfApi, checkout: Path, names: Sequence[str] = (), organisation: st
         UserError: something isn't fit to be published, or the Hub can't be asked.
     """
     root = checkout / "model_cards"
-    manifest = json.loads((checkout / "wrn_hub" / "weights.json").read_text())
-    folders = [_checked(folder, manifest) for folder in ([root / name for name in names] if names else staged(root))]
+    manifest = read_manifest(checkout / "wrn_hub" / "weights.json")
+    folders = [root / name for name in names] if names else staged(root)
+    checked = [_checked(folder, manifest) for folder in folders]
     _, listed = _collection(api, organisation)
     plans, tag = [], f"v{__version__}"
-    for folder in folders:
-        difference = compare(api, f"{organisation}/{folder.name}", repository_files(folder))
+    for folder, (files, left) in zip(folders, checked, strict=True):
+        difference = compare(api, f"{organisation}/{folder.name}", files)
         tagged = difference.tags.get(tag)
         if tagged and (tagged != difference.parent or not difference.empty):
             raise UserError(
@@ -119,7 +139,7 @@ def plan(api: HfApi, checkout: Path, names: Sequence[str] = (), organisation: st
                 "published version stays as it is; raise __version__ in wrn_hub/__init__.py")
         plans.append(Publication(
             folder.name, folder, difference, tag, tagged is not None, difference.repo_id in listed,
-            manifest[folder.name]["published"]))
+            manifest[folder.name]["published"], left))
     return plans
 
 
@@ -148,7 +168,9 @@ def publish(api: HfApi, plans: Sequence[Publication], checkout: Path) -> Iterato
         if not one.listed:
             _list(api, repo_id)
         if not one.recorded or done != one.difference.parent:
-            list_in_manifest(checkout, one.name, published=f"{repo_id}@{done}")
+            update_manifest(
+                checkout / "wrn_hub" / "weights.json", one.name, of_sha256=one.difference.wanted[WEIGHTS].sha256,
+                published=f"{repo_id}@{done}")
         yield f"{repo_id}@{done}"
 
 

@@ -21,7 +21,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import get_session, validate_repo_id
 
 from ..errors import UserError
-from ..weights import file_sha256
+from ..weights import endpoint_problem, file_sha256, quiet_retries
+from .check import answers, check_model
 from .store import File
 
 __all__ = ["Difference", "check_access", "commit", "compare", "plain_transfers", "plainly", "verify"]
@@ -44,12 +45,15 @@ _ANSWERS = {
 def plainly(what: str) -> Iterator[None]:
     """Turn whatever the client raises into one line that says what happened to ``what`` and what to do.
 
-    The client by itself waits for ever for a server that doesn't answer.
+    The client by itself waits for ever for a server that doesn't answer, and logs each time that it asks again.
     """
+    if problem := endpoint_problem():
+        raise UserError(problem)
     session = get_session()
     before, session.timeout = session.timeout, PATIENCE
     try:
-        yield
+        with quiet_retries():
+            yield
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
         if isinstance(error, UserError):
             raise
@@ -204,11 +208,15 @@ def commit(api: HfApi, difference: Difference, message: str) -> str:
         The commit that holds the files.
 
     Raises:
-        UserError: it couldn't be done, or somebody else's commit came between; the repository is as it was.
+        UserError: it couldn't be done, a file here has changed since it was looked at, or somebody else's commit came
+            between; the repository is as it was.
     """
     if difference.empty:
         assert difference.parent
         return difference.parent
+    for path in (*difference.added, *difference.changed):
+        if not difference.wanted[path].is_current():
+            raise UserError(f"{difference.wanted[path].content} has changed since it was looked at; run it again")
     repo_id, parent = difference.repo_id, difference.parent
     with plainly(repo_id), plain_transfers():
         if parent is None:
@@ -249,10 +257,8 @@ def verify(api: HfApi, repo_id: str, commit: str, wanted: Mapping[str, File], fo
             raise UserError(
                 f"{repo_id}/{path} at {commit} is not what was sent: its sha256 is {received}, that of {file.content} "
                 f"is {file.sha256}; run it again, and if this comes again, delete the file there first")
+    ours = check_model(folder)
     with plainly(repo_id):
-        ours = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-        theirs = timm.create_model(f"hf-hub:{repo_id}@{commit}", pretrained=True, cache_dir=cache).eval()
-    images = torch.randn(2, *ours.pretrained_cfg["input_size"], generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        if not torch.equal(ours(images), theirs(images)):
-            raise UserError(f"{repo_id} at {commit} computes other logits than {folder}; don't use this commit")
+        theirs = timm.create_model(f"hf-hub:{repo_id}@{commit}", pretrained=True, cache_dir=cache)
+    if not torch.equal(answers(ours), answers(theirs)):
+        raise UserError(f"{repo_id} at {commit} computes other logits than {folder}; don't use this commit")

@@ -3,13 +3,15 @@
 The real clients work unchanged when HF_ENDPOINT names a server with these routes: information on a repository, its
 files with their sizes and sums, and downloads, whole or in part.
 """
+import logging
 import re
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs, quote
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive, Scope, Send
@@ -17,7 +19,9 @@ from starlette.types import Message, Receive, Scope, Send
 from .markdown import as_list, read_card
 from .store import CARD, CONFIG, File, NotFound, Revision, Store
 
-__all__ = ["LARGE", "card", "error", "not_found", "read_routes"]
+__all__ = ["LARGE", "Download", "card", "error", "metadata", "not_found", "read_routes"]
+
+_log = logging.getLogger(__name__)
 
 LARGE = (".safetensors", ".parquet", ".bin", ".arrow", ".png")  # what the Hub keeps as large files, known by sha256
 MOST_BYTES, MOST_FIELDS = 1 << 20, 10_000  # of a request
@@ -47,14 +51,24 @@ def card(found: Revision) -> tuple[dict[str, Any], str]:
     return read_card(found.files[CARD].content if CARD in found.files else None)
 
 
+@lru_cache(maxsize=4096)
+def _metadata(file: File) -> dict[str, Any]:
+    return read_card(file.content)[0]
+
+
+def metadata(found: Revision) -> dict[str, Any]:
+    """The metadata of a repository's card, read again only after it was changed."""
+    return _metadata(found.files[CARD]) if CARD in found.files else {}
+
+
 def _information(found: Revision) -> dict[str, Any]:
-    metadata, _ = card(found)
+    known = metadata(found)
     return {
         "_id": found.repo_id, "id": found.repo_id, "modelId": found.repo_id, "author": found.repo_id.partition("/")[0],
         "sha": found.commit, "private": False, "gated": False, "disabled": False, "downloads": 0, "likes": 0,
-        "tags": [*as_list(metadata.get("tags")), *(f"license:{name}" for name in as_list(metadata.get("license")))],
-        "pipeline_tag": metadata.get("pipeline_tag"), "library_name": metadata.get("library_name"),
-        "cardData": metadata,
+        "tags": [*as_list(known.get("tags")), *(f"license:{name}" for name in as_list(known.get("license")))],
+        "pipeline_tag": known.get("pipeline_tag"), "library_name": known.get("library_name"),
+        "cardData": known,
         "siblings": [
             {"rfilename": path, "size": file.size, "blobId": file.blob_id,
              **({"lfs": {"sha256": file.sha256, "size": file.size, "pointerSize": 130}} if path.endswith(LARGE)
@@ -68,7 +82,36 @@ class _Changed(Exception):
     pass
 
 
-class _Download(FileResponse):
+_RANGE = re.compile(r"\s*(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))\s*")
+
+
+def _ranges(asked: str, size: int) -> str | None:
+    """A Range header as it is answered; None where it counts as not sent, as RFC 9110 wants of what is malformed.
+
+    Of several ranges those that begin beyond the end are left out, as long as one is left.
+    """
+    unit, _, specs = asked.partition("=")
+    parts = [part for part in specs.split(",") if part.strip()]  # a list may have empty elements
+    if unit.strip().lower() != "bytes" or not parts:
+        return None
+    within: list[str] = []
+    beyond: list[str] = []
+    for part in parts:
+        match = _RANGE.fullmatch(part)
+        if match is None or (match[2] and int(match[1]) > int(match[2])):
+            return None
+        first = int(match[1]) if match[1] else max(size - int(match[3]), 0)
+        (within if first < size else beyond).append(part.strip())
+    return "bytes=" + ",".join(within or beyond)
+
+
+def _is_known(request: Request, etag: str) -> bool:
+    """Whether If-None-Match says that the client has this already."""
+    tags = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    return "*" in tags or f'"{etag}"' in tags
+
+
+class Download(FileResponse):
     """A file as it was hashed; the connection breaks where it is changed on the way, even to as many bytes."""
 
     chunk_size = 1 << 20  # each read and each look at the file is a turn of another thread
@@ -78,13 +121,27 @@ class _Download(FileResponse):
         self.file = file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
         async def send_current(message: Message) -> None:
+            nonlocal begun
             if not await run_in_threadpool(self.file.is_current):
                 raise _Changed
+            begun = True
             await send(message)
 
-        with suppress(_Changed):  # a server closes the connection after an answer that is cut off
-            await super().__call__(scope, receive, send_current)
+        headers = []
+        for name, value in scope["headers"]:
+            kept = _ranges(value.decode("latin-1"), self.file.size) if name == b"range" else ""
+            if kept is not None:
+                headers.append((name, kept.encode() if name == b"range" else value))
+        try:
+            await super().__call__({**scope, "headers": headers}, receive, send_current)
+        except (_Changed, OSError, RuntimeError) as problem:  # it was replaced, or closed, since it was looked at
+            if not isinstance(problem, _Changed):
+                _log.warning("%s can't be sent: %s", self.file.content, problem)
+            if not begun:  # else the server closes the connection after an answer that is cut off
+                await error(503, "the file is being replaced; ask again")(scope, receive, send)
 
 
 def read_routes(store: Store) -> list[BaseRoute]:
@@ -137,10 +194,11 @@ def read_routes(store: Store) -> list[BaseRoute]:
 
     async def paths_info(request: Request) -> Response:
         found, body = await run_in_threadpool(at, request), b""
-        async for part in request.stream():
-            body += part
-            if len(body) > MOST_BYTES:
-                return error(413, f"more than {MOST_BYTES:,} bytes are not read")
+        with suppress(ClientDisconnect):  # nobody is left to answer to
+            async for part in request.stream():
+                body += part
+                if len(body) > MOST_BYTES:
+                    return error(413, f"more than {MOST_BYTES:,} bytes are not read")
         try:
             paths = parse_qs(body.decode(), max_num_fields=MOST_FIELDS).get("paths", [])
         except ValueError:
@@ -166,11 +224,15 @@ def read_routes(store: Store) -> list[BaseRoute]:
             location = f"{place}/resolve/{found.commit}/{quote(path)}" + (f"?{query}" if query else "")
             return RedirectResponse(location, 307, {"X-Repo-Commit": found.commit, "Cache-Control": "no-cache"})
         etag = file.sha256 if path.endswith(LARGE) else file.blob_id
-        headers = {"X-Repo-Commit": found.commit, "ETag": f'"{etag}"', "Cache-Control": "no-cache",
+        # whatever a commit holds it holds for ever
+        headers = {"X-Repo-Commit": found.commit, "ETag": f'"{etag}"',
+                   "Cache-Control": "public, max-age=31536000, immutable",
                    "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
         if path.endswith(LARGE):
             headers |= {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(file.size)}
-        return _Download(
+        if _is_known(request, etag):
+            return Response(status_code=304, headers=headers)
+        return Download(
             file, headers=headers, filename=path.rsplit("/", 1)[-1], content_disposition_type="inline")
 
     routes: list[BaseRoute] = []

@@ -1,14 +1,18 @@
 """A hub of one's own: a folder of staged models, served as the Hub serves its repositories."""
+import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..cards.variants import size_and_cost, variant_names
 from ..errors import UserError
@@ -16,7 +20,10 @@ from .pages import page_routes, problem_page
 from .routes import error, not_found, read_routes
 from .store import FolderStore, NotFound
 
-__all__ = ["application", "serve"]
+__all__ = ["application", "configuration", "serve"]
+
+PATIENCE = 30.0  # seconds in which something has to move on a connection
+MOST_CONNECTIONS = 200  # at a time; a process may usually hold 1,024 files and connections
 
 
 def _problem(request: Request, problem: Exception) -> Response:
@@ -37,6 +44,61 @@ def application(store: FolderStore) -> Starlette:
     return Starlette(
         routes=[*read_routes(store), *page_routes(store)],
         exception_handlers={NotFound: _problem, HTTPException: _problem})
+
+
+class _Connection(H11Protocol):
+    """A connection that is ended when nothing has moved on it for a while.
+
+    uvicorn itself waits without end for a request that doesn't come, or comes a byte at a time, and for a client that
+    doesn't take its answer. What counts here is an answer that was completed, or bytes of one that were taken.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._done = 0
+        if len(self.connections) > 2 * MOST_CONNECTIONS:  # beyond those that are told so
+            transport.abort()
+        else:
+            self._look = self.loop.call_later(PATIENCE, self._look_again, self._state())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if look := getattr(self, "_look", None):
+            look.cancel()
+        super().connection_lost(exc)
+
+    def resume_writing(self) -> None:
+        self._done += 1
+        super().resume_writing()
+
+    def on_response_complete(self) -> None:
+        self._done += 1
+        super().on_response_complete()
+
+    def _state(self) -> tuple[int, int]:
+        return self._done, self.transport.get_write_buffer_size()
+
+    def _look_again(self, before: tuple[int, int]) -> None:
+        now = self._state()
+        # a whole request whose answer hasn't begun: it is we who are slow
+        at_work = self.cycle is not None and not self.cycle.response_started and not self.cycle.more_body
+        if now == before and not at_work:
+            self.transport.abort()
+        else:
+            self._look = self.loop.call_later(PATIENCE, self._look_again, now)
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """Whether uvicorn's record belongs into the log: not that a client went, or the end cut off an answer."""
+    problem = record.exc_info[1] if record.exc_info else None
+    return not isinstance(problem, asyncio.CancelledError | ClientDisconnect)
+
+
+def configuration(app: Any, **options: Any) -> uvicorn.Config:
+    """How uvicorn serves an application here: no connection is held for nothing, and its log has what is our fault."""
+    logging.getLogger("uvicorn.error").addFilter(_is_our_fault)
+    return uvicorn.Config(
+        app, http=_Connection, ws="none", log_level="warning", timeout_keep_alive=5, timeout_graceful_shutdown=3,
+        limit_concurrency=MOST_CONNECTIONS, **options)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -85,9 +147,8 @@ def serve(store: FolderStore, host: str = "127.0.0.1", port: int = 8000, say: Ca
     stop = threading.Event()
     preparing = threading.Thread(target=_prepare, args=(store, stop))
     preparing.start()
-    config = uvicorn.Config(application(store), log_level="warning", timeout_graceful_shutdown=3)
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        uvicorn.Server(configuration(application(store))).run(sockets=[listener])
     except KeyboardInterrupt:
         pass  # raised again by the server after it has ended in order
     finally:

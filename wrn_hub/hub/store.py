@@ -1,13 +1,14 @@
 """What a hub serves: repositories, each a set of named files under a commit; here, those of a folder of models."""
 import hashlib
+import logging
 import os
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from glob import glob
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
@@ -18,6 +19,7 @@ __all__ = ["ORGANISATION", "File", "FolderStore", "NotFound", "Revision", "Store
 
 ORGANISATION = "wrn-hub"
 CARD, WEIGHTS, CONFIG = "README.md", "model.safetensors", "config.json"
+_log = logging.getLogger(__name__)
 
 
 class NotFound(Exception):
@@ -107,11 +109,51 @@ class Store(Protocol):
         """A repository at a branch, tag or commit, or NotFound."""
 
 
+class _Walks:
+    """What walks over folders found, each kept until one of the folders that it listed has another time.
+
+    A folder that changed within the last second counts as changing still: its time may be too coarse to tell.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Any, tuple[Any, dict[str, int]]] = {}
+
+    def once(self, key: Any, walk: Callable[[Callable[[str], list[os.DirEntry]]], Any]) -> Any:
+        """The result of ``walk``, which is given a function that lists a folder and has to list all by it."""
+        kept = self._kept.get(key)
+        if kept and all(_time(folder) == then for folder, then in kept[1].items()):
+            return kept[0]
+        times: dict[str, int] = {}
+
+        def listed(folder: str) -> list[os.DirEntry]:
+            times[folder] = _time(folder)
+            try:
+                with os.scandir(folder) as entries:
+                    return sorted(entries, key=lambda entry: entry.name)
+            except OSError:  # it went meanwhile, or is closed
+                return []
+
+        found = walk(listed)
+        if max(times.values()) < time.time_ns() - 10**9:
+            self._kept[key] = found, times
+        else:
+            self._kept.pop(key, None)
+        return found
+
+
+def _time(folder: str) -> int:
+    try:
+        return os.stat(folder).st_mtime_ns
+    except OSError:
+        return -1
+
+
 class FolderStore:
     """A folder of staged models, such as ``model_cards``: each subfolder that holds a model is a repository.
 
     So is each that holds one in ``model/``, as the folder of a training does. The commit is computed from the files,
-    so it changes when they do. What is changed is served at once.
+    so it changes when they do. What is changed is served at once. Links that lead out of the folder are not followed.
+    Subfolders with a model that can't be served are named in the log, each once.
 
     Args:
         root: The folder.
@@ -129,16 +171,33 @@ class FolderStore:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", organisation) or organisation in ("api", "datasets"):
             raise UserError(
                 f"organisation {organisation!r}: allowed are letters, digits, '-', '_' and '.', not api or datasets")
+        self._walks = _Walks()
+        self._complained: set[str] = set()
 
     def _models(self) -> dict[str, Path]:
         """The folder of each repository by its id."""
+        return self._walks.once("models", self._walk_models)
+
+    def _walk_models(self, listed: Callable[[str], list[os.DirEntry]]) -> dict[str, Path]:
         found: dict[str, Path] = {}
-        for folder in self.root.iterdir():
-            repo_id = f"{self.organisation}/{folder.name}"
-            for place in (folder, folder / "model"):
-                whole = all(_may_be_served(place / name, place) for name in (CONFIG, WEIGHTS))
-                if whole and _can_be_asked_for(repo_id):
-                    found.setdefault(repo_id, place)
+        for entry in listed(str(self.root)):
+            if entry.name.startswith(".") or not entry.is_dir():
+                continue
+            places = [Path(entry.path)]
+            if any(below.name == "model" and below.is_dir() for below in listed(entry.path)):
+                places.append(places[0] / "model")
+                listed(str(places[1]))
+            holding = [place for place in places if all(os.path.isfile(place / name) for name in (CONFIG, WEIGHTS))]
+            whole = [place for place in holding
+                     if all(_may_be_served(place / name, self.root) for name in (CONFIG, WEIGHTS))]
+            repo_id = f"{self.organisation}/{entry.name}"
+            if whole and _can_be_asked_for(repo_id):
+                found[repo_id] = whole[0]
+            elif holding and entry.name not in self._complained:
+                self._complained.add(entry.name)
+                _log.warning("%r is not served: %s", entry.name, (
+                    "a file of it may not be read, or is a link to somewhere else" if not whole else
+                    "a name consists of letters, digits, '-', '_' and '.'; rename the folder"))
         return found
 
     def repositories(self, kind: str = "models") -> list[str]:
@@ -149,7 +208,9 @@ class FolderStore:
         if folder is None:
             raise NotFound("RepoNotFound", f"there is no repository {repo_id} here")
         try:
-            files = repository_files(folder)
+            files = {path: File.read(folder / path)
+                     for path in self._walks.once(folder, lambda listed: _served_paths(folder, listed))
+                     if os.access(folder / path, os.R_OK)}
         except OSError:
             raise NotFound("RepoNotFound", f"{repo_id} is being replaced; ask again") from None
         listing = "".join(f"{path} {file.sha256}\n" for path, file in files.items())
@@ -161,11 +222,33 @@ class FolderStore:
     def extras(self) -> dict[str, Path]:
         """Cards and pictures that belong to no repository, by path: of folders without weights, and beside them all."""
         models = {repo_id.partition("/")[2] for repo_id in self._models()}
-        return {
-            path: self.root / path
-            for pattern in ("*", "*/*") for path in sorted(glob(pattern, root_dir=self.root))
+        found = self._walks.once("extras", lambda listed: {
+            path: self.root / path for path in _two_levels(str(self.root), listed)
             if path.endswith((".md", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".svg"))
-            and path.partition("/")[0] not in models and _may_be_served(self.root / path, self.root)}
+            and _may_be_served(self.root / path, self.root)})
+        return {path: place for path, place in found.items() if path.partition("/")[0] not in models}
+
+
+def _two_levels(root: str, listed: Callable[[str], list[os.DirEntry]]) -> Iterator[str]:
+    below = []
+    for entry in listed(root):
+        yield entry.name
+        if not entry.name.startswith(".") and entry.is_dir():
+            below.append(entry)
+    for folder in below:
+        yield from (f"{folder.name}/{entry.name}" for entry in listed(folder.path))
+
+
+def _served_paths(root: Path, listed: Callable[[str], list[os.DirEntry]], below: str = "") -> list[str]:
+    """The paths of a folder's files that may be served, sorted."""
+    found: list[str] = []
+    for entry in listed(str(root / below)):
+        path = f"{below}{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            found += [] if entry.name.startswith(".") else _served_paths(root, listed, f"{path}/")
+        elif _may_be_served(root / path, root):
+            found.append(path)
+    return sorted(found)
 
 
 def _can_be_asked_for(repo_id: str) -> bool:
@@ -189,6 +272,5 @@ def _may_be_served(path: Path, root: Path) -> bool:
 def repository_files(folder: Path) -> dict[str, File]:
     """The files of a repository's folder by path, sorted: no hidden ones, and none that a link brings from outside."""
     folder = folder.resolve()
-    return {
-        path.relative_to(folder).as_posix(): File.read(path) for path in sorted(folder.rglob("*"))
-        if _may_be_served(path, folder)}
+    paths = _Walks().once(folder, lambda listed: _served_paths(folder, listed))
+    return {path: File.read(folder / path) for path in paths}
