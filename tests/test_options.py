@@ -1,5 +1,6 @@
 """Options beyond the plain training: SAM, mixing, a teacher, normalisation, trackers, and a batch that is too large."""
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from timm.models import register_model
 from torch import nn
 
 import wrn_hub  # noqa: F401
-from wrn_hub.data.loader import TrainLoader
+from wrn_hub.data.loader import Augmentation, TrainLoader
 from wrn_hub.data.sources import load_dataset
 from wrn_hub.errors import UserError
 from wrn_hub.models.export import save_model
 from wrn_hub.training import trackers
 from wrn_hub.training.distill import Teacher, distillation
+from wrn_hub.training.memory import is_out_of_memory, out_of_memory
 from wrn_hub.training.mixing import mix
 from wrn_hub.training.options import TrainOptions
 from wrn_hub.training.sam import uphill
@@ -183,14 +185,14 @@ def test_mean_and_std_may_be_set_and_go_with_the_model(options, colours):
     assert cfg["mean"] == [0, 0, 0] and cfg["std"] == [1, 1, 1] and cfg["input_size"] == [3, 8, 8]
 
     data = load_dataset(str(colours), "train", size=8)
-    loader = TrainLoader(data, 12, options.mean, options.std, CPU, options.crop_padding, options.flip)
+    loader = TrainLoader(data, 12, options.mean, options.std, CPU, Augmentation(options.crop_padding, options.flip))
     seen = torch.cat([images for images, _ in loader.epoch(0)]).permute(0, 2, 3, 1).mul(255).round().to(torch.uint8)
     assert sorted(map(bytes, seen.numpy())) == sorted(map(bytes, np.ascontiguousarray(data.images)))
 
 
 @pytest.mark.parametrize(("settings", "says"), [
     ({"mean": (0.5,)}, "mean = .*allowed are three numbers"),
-    ({"std": (1.0, 0.0, 1.0)}, "std = .*allowed are three numbers, above 0"),
+    ({"std": (1.0, 0.0, 1.0)}, "std = .*allowed are three numbers above 0, 0 to 1, of pixels divided by 255"),
     ({"sam_rho": 0.1, "asam_rho": 0.1}, "exclude each other"),
     ({"sam_rho": 0.1, "accumulate": 2}, "accumulate = 2: SAM takes one batch an update"),
     ({"distill_temperature": 0.0}, "distill_temperature = 0.0"),
@@ -215,18 +217,43 @@ def hungry(pretrained=False, **kwargs):
     return model
 
 
-def test_out_of_memory_says_which_batch_fits(options):
+def test_out_of_memory_says_what_to_try(options):
     options = replace(options, model="hungry", batch_size=16, accumulate=3)
     with pytest.raises(UserError) as error:
         train(options)
     assert str(error.value) == (
-        "out of memory with 16 images a step; 4 fit: try --batch-size 4 --accumulate 12, which keeps the batch an "
+        "out of memory with 16 images a step; try half: --batch-size 8 --accumulate 6, which keeps the batch an "
         "update; --grad-checkpointing needs less memory too")
     assert not Path(options.output, "metrics.csv").exists()
-    with pytest.raises(UserError, match="4 fit: try --batch-size 4; --grad"):
-        train(replace(options, accumulate=1, sam_rho=0.1, output=options.output + "2"))
-    with pytest.raises(UserError, match="2 fit: try --batch-size 2 --accumulate 9, which"):  # 3 can't be mixed
-        train(replace(options, batch_size=18, accumulate=1, mixup=0.2, output=options.output + "3"))
+
+
+@pytest.mark.parametrize(("settings", "images", "processes", "says"), [
+    ({"sam_rho": 0.1}, 16, 1, "16 images a step; try half: --batch-size 8; --grad"),  # SAM takes one batch an update
+    ({"mixup": 0.2}, 18, 1, "18 images a step; try half: --batch-size 8 --accumulate 2; --grad"),  # 9 can't be mixed
+    ({"compile": "reduce-overhead"}, 4, 1, "--batch-size 2 --accumulate 2 --compile default, which"),
+    ({}, 8, 2, "8 images a step and process; try half: --batch-size 8 --accumulate 2, which"),
+    ({"grad_checkpointing": True}, 1, 1, "1 images a step: a smaller model or --image-size is needed$"),
+    ({"mixup": 0.2}, 2, 1, "2 images a step: a smaller model"),
+])
+def test_what_to_try_when_memory_is_too_small(settings, images, processes, says):
+    assert re.search(says, str(out_of_memory(TrainOptions(**settings), images, processes)))
+
+
+@pytest.mark.parametrize("error", [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+                 "4000000000000 bytes. Error code 12 (Cannot allocate memory)"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+])
+def test_too_little_memory_is_known_on_every_device(error):
+    assert is_out_of_memory(error)
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_a_cpu_that_is_really_out_of_memory_says_it_so():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**50, dtype=torch.uint8)
+    assert is_out_of_memory(error.value)
 
 
 def test_out_of_memory_elsewhere_than_in_a_step_is_one_line_too(options):

@@ -17,7 +17,7 @@ from accelerate.commands.launch import launch_command_parser
 
 import wrn_hub  # noqa: F401
 from wrn_hub.data import load_dataset
-from wrn_hub.data.loader import TrainLoader
+from wrn_hub.data.loader import Augmentation, TrainLoader
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((ROOT / "scripts" / "accelerate").glob("*.yaml"))
@@ -57,7 +57,7 @@ GRADIENTS = """
 import sys
 import timm, torch, torch.nn.functional as F, wrn_hub
 from wrn_hub.data import load_dataset
-from wrn_hub.data.loader import TrainLoader
+from wrn_hub.data.loader import Augmentation, TrainLoader
 from wrn_hub.processes import accelerator_for
 
 accelerator = accelerator_for("fp32")
@@ -65,8 +65,8 @@ assert accelerator.num_processes == 2
 torch.manual_seed(0)
 net = timm.create_model("wrn_10_2", num_classes=3).eval()
 loader = TrainLoader(
-    load_dataset(sys.argv[1], "train", size=8), 12, (0.5,) * 3, (0.2,) * 3, accelerator.device, crop_padding=1,
-    cutout=3, augment="trivial", rank=accelerator.process_index, world_size=2)
+    load_dataset(sys.argv[1], "train", size=8), 12, (0.5,) * 3, (0.2,) * 3, accelerator.device,
+    Augmentation(crop_padding=1, cutout=3, augment="trivial"), rank=accelerator.process_index, world_size=2)
 images, labels = next(loader.epoch(0))
 joined = accelerator.prepare(net)
 accelerator.backward(F.cross_entropy(joined(images), labels))
@@ -85,8 +85,8 @@ def test_gradients_of_two_processes_are_those_of_one(colours, tmp_path):
     torch.manual_seed(0)
     net = timm.create_model("wrn_10_2", num_classes=3).eval()
     loader = TrainLoader(
-        load_dataset(str(colours), "train", size=8), 12, (0.5,) * 3, (0.2,) * 3, torch.device("cpu"), crop_padding=1,
-        cutout=3, augment="trivial")
+        load_dataset(str(colours), "train", size=8), 12, (0.5,) * 3, (0.2,) * 3, torch.device("cpu"),
+        Augmentation(crop_padding=1, cutout=3, augment="trivial"))
     images, labels = next(loader.epoch(0))
     F.cross_entropy(net(images), labels).backward()
     together = torch.load(saved, weights_only=True)
