@@ -5,6 +5,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from wrn_hub.training.memory import is_out_of_memory, out_of_memory
 from wrn_hub.training.mixing import mix
 from wrn_hub.training.options import TrainOptions
 from wrn_hub.training.sam import uphill
-from wrn_hub.training.trainer import train
+from wrn_hub.training.trainer import check_processes, train
 
 CPU = torch.device("cpu")
 
@@ -256,6 +257,11 @@ def test_frozen_batch_norm_keeps_its_statistics_while_dropout_goes_on(options):
 
 needs_compiler = pytest.mark.skipif(
     not shutil.which(os.environ.get("CXX", "c++")), reason="torch.compile needs a C++ compiler on a CPU")
+
+
+def test_cuda_graphs_are_for_one_process():
+    with pytest.raises(UserError, match="CUDA graphs are for one process, not 2; use --compile default"):
+        check_processes(TrainOptions(compile="max-autotune"), SimpleNamespace(num_processes=2), Path("run"), None)
 
 
 class Tiny(nn.Module):

@@ -45,7 +45,8 @@ def leave() -> None:
     After an error a process just ends: the others may wait for it somewhere, and its launcher sees that it failed and
     ends them; a farewell would wait as well.
     """
-    PartialState().destroy_process_group()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def local_main_first(make: Callable[[], T]) -> T:

@@ -191,7 +191,7 @@ def prepare(
     saved = checkpoint.load_newest(folder / "checkpoints") if options.resume else None
     run_id = saved["run_id"] if saved else uuid.uuid4().hex[:8]
     accelerator = accelerator_for(precision, log_with=make_trackers(options.report_to, folder, run_id) or None)
-    _check_processes(options, accelerator, folder, saved)
+    check_processes(options, accelerator, folder, saved)
     set_seed(options.seed)
     torch.backends.cudnn.benchmark = True  # shapes stay the same for thousands of steps
 
@@ -236,10 +236,20 @@ def prepare(
     return run
 
 
-def _check_processes(
+def check_processes(
     options: TrainOptions, accelerator: Accelerator, folder: Path, saved: dict[str, Any] | None
 ) -> None:
-    """Refuse what can't be done by this number of processes, and say so where there is nothing to resume."""
+    """Refuse what can't be done by this number of processes, and say where there is nothing to resume.
+
+    Args:
+        options: As given.
+        accelerator: Knows the processes.
+        folder: Of the run.
+        saved: Its newest checkpoint's state, if there is one.
+
+    Raises:
+        UserError: names the number, or the folder that the processes don't share.
+    """
     processes = accelerator.num_processes
     if processes > 1 and options.compile in CUDA_GRAPHS:
         # the gradients lie in the graphs' own memory, where the next step may be written while they are still shared
