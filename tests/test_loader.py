@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wrn_hub.data import ImageDataset
-from wrn_hub.data.loader import EvalLoader, TrainLoader, crop_and_flip, cutout_, normalize
+from wrn_hub.data.loader import Augmentation, EvalLoader, TrainLoader, crop_and_flip, cutout_, normalize
 from wrn_hub.errors import UserError
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
@@ -20,8 +20,9 @@ def noise(count=10, height=8, width=8, classes=10):
     return ImageDataset("noise", "train", images, np.arange(count) % classes, names)
 
 
-def train_loader(dataset, batch_size=4, **options):
-    return TrainLoader(dataset, batch_size, MEAN, STD, CPU, **{"crop_padding": 2, **options})
+def train_loader(dataset, batch_size=4, rank=0, world_size=1, **augmentation):
+    how = Augmentation(**{"crop_padding": 2, **augmentation})
+    return TrainLoader(dataset, batch_size, MEAN, STD, CPU, how, rank, world_size)
 
 
 def pixels(batch):

@@ -1,7 +1,11 @@
 """Options beyond the plain training: SAM, mixing, a teacher, normalisation, trackers, and a batch that is too large."""
 import json
+import os
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,16 +17,17 @@ from timm.models import register_model
 from torch import nn
 
 import wrn_hub  # noqa: F401
-from wrn_hub.data.loader import TrainLoader
+from wrn_hub.data.loader import Augmentation, TrainLoader
 from wrn_hub.data.sources import load_dataset
 from wrn_hub.errors import UserError
 from wrn_hub.models.export import save_model
 from wrn_hub.training import trackers
 from wrn_hub.training.distill import Teacher, distillation
+from wrn_hub.training.memory import is_out_of_memory, out_of_memory
 from wrn_hub.training.mixing import mix
 from wrn_hub.training.options import TrainOptions
 from wrn_hub.training.sam import uphill
-from wrn_hub.training.trainer import train
+from wrn_hub.training.trainer import check_processes, train
 
 CPU = torch.device("cpu")
 
@@ -183,22 +188,115 @@ def test_mean_and_std_may_be_set_and_go_with_the_model(options, colours):
     assert cfg["mean"] == [0, 0, 0] and cfg["std"] == [1, 1, 1] and cfg["input_size"] == [3, 8, 8]
 
     data = load_dataset(str(colours), "train", size=8)
-    loader = TrainLoader(data, 12, options.mean, options.std, CPU, options.crop_padding, options.flip)
+    loader = TrainLoader(data, 12, options.mean, options.std, CPU, Augmentation(options.crop_padding, options.flip))
     seen = torch.cat([images for images, _ in loader.epoch(0)]).permute(0, 2, 3, 1).mul(255).round().to(torch.uint8)
     assert sorted(map(bytes, seen.numpy())) == sorted(map(bytes, np.ascontiguousarray(data.images)))
 
 
 @pytest.mark.parametrize(("settings", "says"), [
     ({"mean": (0.5,)}, "mean = .*allowed are three numbers"),
-    ({"std": (1.0, 0.0, 1.0)}, "std = .*allowed are three numbers, above 0"),
+    ({"std": (1.0, 0.0, 1.0)}, "std = .*allowed are three numbers above 0, 0 to 1, of pixels divided by 255"),
     ({"sam_rho": 0.1, "asam_rho": 0.1}, "exclude each other"),
     ({"sam_rho": 0.1, "accumulate": 2}, "accumulate = 2: SAM takes one batch an update"),
     ({"distill_temperature": 0.0}, "distill_temperature = 0.0"),
     ({"compile": "reduce-overhead", "accumulate": 2}, "accumulate = 2: the CUDA graphs .* use --compile default"),
+    ({"compile": "max-autotune", "sam_rho": 0.1}, "CUDA graphs keep no gradients from SAM's first pass"),
+    ({"mean": (125.3, 123.0, 113.9)}, "mean = .*allowed are three numbers, 0 to 1, of pixels divided by 255"),
+    ({"mean": (0.5, float("nan"), 0.5)}, "mean = .*allowed are three numbers, 0 to 1"),
+    ({"std": (63.0, 62.1, 66.7)}, "std = .*allowed are three numbers above 0, 0 to 1"),
+    ({"progressive_sizes": (16, 24, 32), "epochs": 2}, "2 epochs would end before the last size; name as many at most"),
+    ({"lr": float("nan")}, "lr = nan: allowed is 0 or more"),
+    ({"distill_temperature": float("nan")}, "distill_temperature = nan"),
+    ({"distill_temperature": float("inf")}, "distill_temperature = inf"),
+    ({"epochs": 10**30}, "epochs = 1000.*: allowed is 1 to 1000000"),
+    ({"batch_size": 2**63}, "batch_size = 9223372036854775808: allowed is 1 to 1000000"),
+    ({"seed": 2**32}, "seed = 4294967296: allowed is 0 to 4294967295"),
+    ({"lr": 10**400}, "lr = 1000.*: allowed is 0 or more"),
+    ({"image_size": 10**9}, "image_size = 1000000000: allowed is 1 to 10000"),
+    ({"progressive_sizes": (16, 10**9)}, "allowed is 1 to 10000 pixels"),
+    ({"schedule": "step", "decay_at": (10**400,)}, "decay_at = .*allowed are epochs"),
+    # as a recipe or another program may have them
+    ({"lr": "0.1"}, "lr = '0.1': needed is a number"),
+    ({"epochs": 2.5}, "epochs = 2.5: needed is a whole number"),
+    ({"epochs": True}, "epochs = True: needed is a whole number"),
+    ({"freeze": 1}, "freeze = 1: needed is true or false"),
+    ({"model": None}, "model = None: needed is text"),
+    ({"decay_at": 60}, "decay_at = 60: needed is a list, each a whole number"),
+    ({"teacher": "wrn_16_1"}, "teacher = 'wrn_16_1': needed is a list, each text"),
 ])
 def test_bad_settings_are_refused(settings, says):
     with pytest.raises(UserError, match=says):
         TrainOptions(**settings)
+
+
+def test_lists_as_json_has_them_are_taken():
+    assert TrainOptions(progressive_sizes=[16, 32]) == TrainOptions(progressive_sizes=(16, 32))
+
+
+def test_frozen_batch_norm_keeps_its_statistics_while_dropout_goes_on(options):
+    modes = set()
+
+    def note(module, arguments, output):
+        if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.Dropout)) and torch.is_grad_enabled():
+            modes.add((isinstance(module, nn.Dropout), module.training))
+
+    first = train(replace(options, epochs=1))
+    hook = nn.modules.module.register_module_forward_hook(note)
+    try:
+        tuned = train(replace(
+            options, model=str(first.folder / "model"), epochs=1, freeze=True, block_drop_rate=0.5,
+            output=options.output + "2"))
+    finally:
+        hook.remove()
+    assert modes == {(True, True), (False, False)}
+    before, after = weights(first), weights(tuned)
+    assert all(torch.equal(before[key], after[key]) for key in before if "running" in key)
+
+
+# torch.compile
+
+needs_compiler = pytest.mark.skipif(
+    not shutil.which(os.environ.get("CXX", "c++")), reason="torch.compile needs a C++ compiler on a CPU")
+
+
+def test_cuda_graphs_are_for_one_process():
+    with pytest.raises(UserError, match="CUDA graphs are for one process, not 2; use --compile default"):
+        check_processes(TrainOptions(compile="max-autotune"), SimpleNamespace(num_processes=2), Path("run"), None)
+
+
+class Tiny(nn.Module):
+    """A net with all that matters to a compiler here, in as few kernels as can be."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes, self.num_features, self.global_pool = num_classes, 8, "avg"
+        self.pretrained_cfg = dict(timm.create_model("wrn_10_2").pretrained_cfg)
+        self.conv, self.norm, self.fc = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.norm(self.conv(x)).relu().mean((2, 3)))
+
+
+@register_model
+def tiny(pretrained=False, num_classes=3, **kwargs):
+    return Tiny(num_classes)
+
+
+@needs_compiler
+@pytest.mark.parametrize("settings", [{}, {"sam_rho": 0.05}], ids=["fp32", "sam"])
+def test_a_compiled_training_is_the_plain_one(options, settings):
+    options = replace(options, model="tiny", image_size=8, winograd="off", epochs=1, **settings)
+    plain = train(replace(options, output=options.output + "1"))
+    compiled = train(replace(options, output=options.output + "2", compile="default"))
+    for key, value in weights(plain).items():
+        torch.testing.assert_close(weights(compiled)[key], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("settings", [
+    {"compile": "reduce-overhead"}, {"compile": "default", "sam_rho": 0.05}, {"compile": "max-autotune"}, {}])
+def test_a_gpu_learns_in_every_mode(options, settings):
+    assert train(replace(options, precision="auto", ema_decay=0.5, **settings)).accuracy > 0.8
 
 
 # out of memory
@@ -215,18 +313,43 @@ def hungry(pretrained=False, **kwargs):
     return model
 
 
-def test_out_of_memory_says_which_batch_fits(options):
+def test_out_of_memory_says_what_to_try(options):
     options = replace(options, model="hungry", batch_size=16, accumulate=3)
     with pytest.raises(UserError) as error:
         train(options)
     assert str(error.value) == (
-        "out of memory with 16 images a step; 4 fit: try --batch-size 4 --accumulate 12, which keeps the batch an "
+        "out of memory with 16 images a step; try half: --batch-size 8 --accumulate 6, which keeps the batch an "
         "update; --grad-checkpointing needs less memory too")
     assert not Path(options.output, "metrics.csv").exists()
-    with pytest.raises(UserError, match="4 fit: try --batch-size 4; --grad"):
-        train(replace(options, accumulate=1, sam_rho=0.1, output=options.output + "2"))
-    with pytest.raises(UserError, match="2 fit: try --batch-size 2 --accumulate 9, which"):  # 3 can't be mixed
-        train(replace(options, batch_size=18, accumulate=1, mixup=0.2, output=options.output + "3"))
+
+
+@pytest.mark.parametrize(("settings", "images", "processes", "says"), [
+    ({"sam_rho": 0.1}, 16, 1, "16 images a step; try half: --batch-size 8; --grad"),  # SAM takes one batch an update
+    ({"mixup": 0.2}, 18, 1, "18 images a step; try half: --batch-size 8 --accumulate 2; --grad"),  # 9 can't be mixed
+    ({"compile": "reduce-overhead"}, 4, 1, "--batch-size 2 --accumulate 2 --compile default, which"),
+    ({}, 8, 2, "8 images a step and process; try half: --batch-size 8 --accumulate 2, which"),
+    ({"grad_checkpointing": True}, 1, 1, "1 images a step: a smaller model or --image-size is needed$"),
+    ({"mixup": 0.2}, 2, 1, "2 images a step: a smaller model"),
+])
+def test_what_to_try_when_memory_is_too_small(settings, images, processes, says):
+    assert re.search(says, str(out_of_memory(TrainOptions(**settings), images, processes)))
+
+
+@pytest.mark.parametrize("error", [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"), MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+                 "4000000000000 bytes. Error code 12 (Cannot allocate memory)"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+])
+def test_too_little_memory_is_known_on_every_device(error):
+    assert is_out_of_memory(error)
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_a_cpu_that_is_really_out_of_memory_says_it_so():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**50, dtype=torch.uint8)
+    assert is_out_of_memory(error.value)
 
 
 def test_out_of_memory_elsewhere_than_in_a_step_is_one_line_too(options):

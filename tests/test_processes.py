@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from accelerate.commands.launch import launch_command_parser
 
 import wrn_hub  # noqa: F401
 from wrn_hub.data import load_dataset
-from wrn_hub.data.loader import TrainLoader
+from wrn_hub.data.loader import Augmentation, TrainLoader
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((ROOT / "scripts" / "accelerate").glob("*.yaml"))
@@ -29,12 +30,13 @@ def test_two_processes_train_and_measure_every_image_once(options, colours):
     run = [sys.executable, "-m", "accelerate.commands.launch", "--config_file",
            str(ROOT / "scripts" / "accelerate" / "two_cpu_processes.yaml"), "--main_process_port", "0"]
     arguments = ["--dataset", str(colours), "--image-size", "8"]
-    said = subprocess.run(
+    ended = subprocess.run(
         [*run, str(ROOT / "scripts" / "train.py"), *arguments, "--model", "wrn_10_2", "--epochs", "2", "--batch-size",
          "12", "--lr", "0.05", "--sam-rho", "0.05", "--mixup", "0.2",
          "--crop-padding", "1", "--precision", "fp32", "--output", options.output],
-        env=ENVIRONMENT, check=True, capture_output=True, text=True, timeout=240).stdout
-    assert said.count("test accuracy") == 1
+        env=ENVIRONMENT, check=True, capture_output=True, text=True, timeout=240)
+    assert ended.stdout.count("test accuracy") == 1
+    assert "broadcast_buffers" not in ended.stderr and "destroy_process_group" not in ended.stderr, ended.stderr
     assert json.loads(Path(options.output, "args.json").read_text())["processes"] == 2
 
     measured = {}
@@ -57,7 +59,7 @@ GRADIENTS = """
 import sys
 import timm, torch, torch.nn.functional as F, wrn_hub
 from wrn_hub.data import load_dataset
-from wrn_hub.data.loader import TrainLoader
+from wrn_hub.data.loader import Augmentation, TrainLoader
 from wrn_hub.processes import accelerator_for
 
 accelerator = accelerator_for("fp32")
@@ -65,8 +67,8 @@ assert accelerator.num_processes == 2
 torch.manual_seed(0)
 net = timm.create_model("wrn_10_2", num_classes=3).eval()
 loader = TrainLoader(
-    load_dataset(sys.argv[1], "train", size=8), 12, (0.5,) * 3, (0.2,) * 3, accelerator.device, crop_padding=1,
-    cutout=3, augment="trivial", rank=accelerator.process_index, world_size=2)
+    load_dataset(sys.argv[1], "train", size=8), 12, (0.5,) * 3, (0.2,) * 3, accelerator.device,
+    Augmentation(crop_padding=1, cutout=3, augment="trivial"), rank=accelerator.process_index, world_size=2)
 images, labels = next(loader.epoch(0))
 joined = accelerator.prepare(net)
 accelerator.backward(F.cross_entropy(joined(images), labels))
@@ -85,14 +87,54 @@ def test_gradients_of_two_processes_are_those_of_one(colours, tmp_path):
     torch.manual_seed(0)
     net = timm.create_model("wrn_10_2", num_classes=3).eval()
     loader = TrainLoader(
-        load_dataset(str(colours), "train", size=8), 12, (0.5,) * 3, (0.2,) * 3, torch.device("cpu"), crop_padding=1,
-        cutout=3, augment="trivial")
+        load_dataset(str(colours), "train", size=8), 12, (0.5,) * 3, (0.2,) * 3, torch.device("cpu"),
+        Augmentation(crop_padding=1, cutout=3, augment="trivial"))
     images, labels = next(loader.epoch(0))
     F.cross_entropy(net(images), labels).backward()
     together = torch.load(saved, weights_only=True)
     for name, parameter in net.named_parameters():
         torch.testing.assert_close(together[name], parameter.grad, rtol=1e-4, atol=1e-6, msg=name)
     assert max(gradient.abs().max() for gradient in together.values()) > 0.01
+
+
+FAILING = """
+import sys
+import wrn_hub
+from wrn_hub.cli import run
+from wrn_hub.processes import local_main_first, process_state
+from wrn_hub.training.options import TrainOptions
+from wrn_hub.training.trainer import train
+
+state, seen = process_state(), []
+
+def full():
+    if state.process_index == 1:
+        raise MemoryError
+
+def note():
+    made = open(sys.argv[3], "a")
+    made.write(f"{state.process_index}")
+    made.close()
+    return open(sys.argv[3]).read()
+
+assert local_main_first(note) == ["0", "01"][state.process_index]
+run(lambda: train(TrainOptions(
+    model="wrn_10_2", dataset=sys.argv[1], image_size=8, epochs=50, batch_size=12, crop_padding=1, precision="fp32",
+    output=sys.argv[2], checkpoint_minutes=60.0, report_to="none"), after_step=full))
+"""
+
+
+def test_when_one_process_fails_the_launcher_ends_the_others(colours, tmp_path):
+    """Out of memory in one of them, while the other waits for its gradients."""
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING)
+    started = time.monotonic()
+    ended = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
+         str(colours), str(tmp_path / "run"), str(tmp_path / "order")],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+    assert ended.returncode != 0 and "failing.py (process 1): out of memory (MemoryError)" in ended.stderr
+    assert time.monotonic() - started < 120
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)

@@ -241,11 +241,11 @@ def test_a_recipe_is_overridden_on_the_command_line(run, tmp_path):
         '[options]\nepochs = 9\nlr = 0.01\nprogressive_sizes = [4, 8]\n')
     code, _, err = run(
         "train", "--recipe", "mine.toml", "--model", "wrn_10_2", "--dataset", "sample", "--image-size", 8,
-        "--epochs", 1, "--crop-padding", 1, "--batch-size", 1000, "--output", "run")
+        "--epochs", 2, "--crop-padding", 1, "--batch-size", 1000, "--output", "run")
     assert code == 0, err
     settings = json.loads(Path("run/args.json").read_text())
     assert settings["recipe"] == "mine.toml" and set(TrainOptions.__dataclass_fields__) <= set(settings)
-    assert (settings["epochs"], settings["lr"], settings["progressive_sizes"]) == (1, 0.01, [4, 8])
+    assert (settings["epochs"], settings["lr"], settings["progressive_sizes"]) == (2, 0.01, [4, 8])
 
 
 def test_a_recipe_with_an_unknown_setting_is_refused(run, tmp_path):

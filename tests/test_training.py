@@ -212,7 +212,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_where(options):
 
 
 @pytest.mark.parametrize(("name", "value", "says"), [
-    ("epochs", 0, "epochs = 0: allowed is 1 or more"),
+    ("epochs", 0, "epochs = 0: allowed is 1 to 1000000"),
     ("label_smoothing", 1.5, "label_smoothing = 1.5: allowed is 0 to 1"),
     ("schedule", "stairs", "allowed are linear, cosine, step, constant"),
     ("schedule", "step", "decay_at and the step schedule need each other"),
@@ -220,7 +220,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_where(options):
     ("seed", -1, "seed = -1: allowed is 0 to 4294967295"),
     ("lr", float("inf"), "lr = inf: allowed is 0 or more"),
     ("warmup", 1.0, "warmup = 1: allowed is less"),
-    ("progressive_sizes", (16, 0), "allowed is 1 pixel or more"),
+    ("progressive_sizes", (16, 0), "allowed is 1 to 10000 pixels"),
     ("decay_at", (120, 60), "allowed are epochs in their order"),
 ])
 def test_bad_options_are_refused(name, value, says):

@@ -2,7 +2,6 @@
 import argparse
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import MISSING, fields
@@ -117,6 +116,14 @@ def _complain(text: object) -> None:
     print(f"{os.path.basename(sys.argv[0])}{who}: {text}", file=sys.stderr)
 
 
+def leave_processes() -> None:
+    """At the end that all processes came to, if there are several."""
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        from .processes import leave
+
+        leave()
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a script: bad input ends in one line and exit code 2, Ctrl-C in 130, SIGTERM in 143, without a traceback."""
     logging.basicConfig(
@@ -125,13 +132,15 @@ def run(main: Callable[[], None]) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         main()
+        leave_processes()
     except UserError as error:
         _complain(error)
         sys.exit(2)
     except Stopped as stop:
         if is_main_process():
             print(f"{os.path.basename(sys.argv[0])}: {stop}", file=sys.stderr)
-        sys.exit(128 + signal.SIGTERM)
+        leave_processes()
+        sys.exit(128 + stop.signal)
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:

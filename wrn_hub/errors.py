@@ -1,4 +1,5 @@
 """Errors that a user can mend: the scripts print their one line and exit with code 2."""
+import signal
 
 __all__ = ["Stopped", "UserError", "first_line", "nearest"]
 
@@ -8,7 +9,15 @@ class UserError(ValueError):
 
 
 class Stopped(Exception):
-    """A run ended at somebody's wish, with its state saved; the message says how to go on."""
+    """A run ended at somebody's wish, with its state saved; the message says how to go on.
+
+    Attributes:
+        signal: What told the wish; a script exits with 128 and its number, as one that it had ended.
+    """
+
+    def __init__(self, message: str, signal: signal.Signals = signal.SIGTERM) -> None:
+        super().__init__(message)
+        self.signal = signal
 
 
 def first_line(error: BaseException) -> str:

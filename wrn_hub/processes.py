@@ -1,17 +1,25 @@
 """The processes that compute together, their device, their precision and their threads."""
+import inspect
 import os
-from typing import Any
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import psutil
 import torch
-from accelerate import Accelerator, PartialState
+import torch.distributed
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import parse_flag_from_env
+from torch.nn.parallel import DistributedDataParallel
 
 from .errors import UserError
 from .record import cpu_features
 
-__all__ = ["accelerator_for", "fast_precision", "open_cores", "process_state", "use_cores"]
+__all__ = [
+    "accelerator_for", "fast_precision", "leave", "local_main_first", "open_cores", "process_state", "use_cores"]
+
+T = TypeVar("T")
 
 
 def process_state() -> PartialState:
@@ -31,8 +39,52 @@ def process_state() -> PartialState:
     return state
 
 
+def leave() -> None:
+    """Take leave of the other processes, at the end of a script that all of them came to.
+
+    After an error a process just ends: the others may wait for it somewhere, and its launcher sees that it failed and
+    ends them; a farewell would wait as well.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def local_main_first(make: Callable[[], T]) -> T:
+    """What ``make`` returns, on every process; on each machine one is first, so that the others find what it cached.
+
+    Raises:
+        UserError: ``make`` did, on every process.
+    """
+    state = PartialState()
+    if state.num_processes == 1:
+        return make()
+    # to decode a dataset may take longer than other answers are waited for
+    group = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=1))
+    if not state.is_local_main_process:
+        torch.distributed.barrier(group)
+    made, error = None, None
+    try:
+        made = make()
+    except UserError as raised:
+        error = raised
+    if state.is_local_main_process:
+        torch.distributed.barrier(group)
+    if error is not None:
+        raise error
+    return made  # type: ignore[return-value]
+
+
+class _OwnBuffers(DistributedDataParallelKwargs):
+    """Every process keeps its own running statistics while it trains."""
+
+    def to_kwargs(self) -> dict[str, Any]:
+        known = inspect.signature(DistributedDataParallel.__init__).parameters
+        # what torch 2.13 calls it, and warns of the older name
+        return {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
+
+
 def accelerator_for(precision: str, **kwargs: Any) -> Accelerator:
-    """An Accelerator that computes in "fp32", "bf16" or "fp16".
+    """An Accelerator that computes in "fp32", "bf16" or "fp16", and leaves BatchNorm's statistics to each process.
 
     Accelerate keeps the first one's precision for the whole process and refuses another; here one training may follow
     another, each with its own.
@@ -41,7 +93,9 @@ def accelerator_for(precision: str, **kwargs: Any) -> Accelerator:
     # on a GPU, torch would compute the convolutions of "fp32" in TF32, which has the mantissa of fp16
     torch.backends.cudnn.allow_tf32 = precision != "fp32"
     AcceleratorState._reset_state()  # the processes' connection to each other stays as it is
-    return Accelerator(mixed_precision="no" if precision == "fp32" else precision, **kwargs)
+    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, **kwargs)
+    accelerator.ddp_handler = _OwnBuffers()
+    return accelerator
 
 
 def open_cores() -> int:

@@ -10,7 +10,7 @@ from ..training.options import TrainOptions
 
 __all__ = ["train_command"]
 
-_NAMED = ("model", "dataset", "data_dir", "output", "resume")
+_NAMED = ("model", "dataset", "data_dir", "output", "resume", "allow_other_hardware")
 
 
 def _resolved(settings: dict[str, Any]) -> dict[str, Any]:

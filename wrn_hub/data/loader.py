@@ -5,6 +5,7 @@ image undergoes depends on (seed, epoch, its place in the epoch) alone: two proc
 images that one process sees, and a resumed run sees what the unbroken one would have seen.
 """
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from ..errors import UserError
 from . import trivial_augment
 from .dataset import ImageDataset
 
-__all__ = ["EvalLoader", "TrainLoader", "crop_and_flip", "cutout_", "normalize"]
+__all__ = ["Augmentation", "EvalLoader", "TrainLoader", "crop_and_flip", "cutout_", "normalize"]
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -94,12 +95,33 @@ def _resize(images: torch.Tensor, size: int | None) -> torch.Tensor:
     if size is None or images.shape[1:3] == (size, size):
         return images
     pixels = images.permute(0, 3, 1, 2)
-    if images.is_cuda:  # has no antialiased resizing of bytes; on a CPU bytes are several times faster
+    accelerated = images.device.type != "cpu"
+    if accelerated:  # has no antialiased resizing of bytes; on a CPU bytes are several times faster
         pixels = pixels.float()
     resized = F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)
-    if images.is_cuda:
+    if accelerated:
         resized = resized.round().clamp(0, 255).to(torch.uint8)
     return resized.permute(0, 2, 3, 1).contiguous()
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to the images of a training, and where its chance comes from.
+
+    Attributes:
+        crop_padding: Largest shift of the random crop in pixels, the border reflected.
+        flip: "alternating": every image is mirrored in every other epoch, half of them in the first; "random": each
+            with probability 1/2; "none".
+        cutout: Side of the square that is blanked, in pixels; 0 for none.
+        augment: "trivial" for TrivialAugment between the crop and the cutout, or "none".
+        seed: With the epoch, the only source of chance, of the order too.
+    """
+
+    crop_padding: int = 4
+    flip: str = "alternating"
+    cutout: int = 0
+    augment: str = "none"
+    seed: int = 0
 
 
 class TrainLoader:
@@ -111,12 +133,7 @@ class TrainLoader:
         mean: Per channel, in units of 1.
         std: Per channel, in units of 1.
         device: Where the dataset lies and the batches are made.
-        crop_padding: Largest shift of the random crop in pixels, the border reflected.
-        flip: "alternating": every image is mirrored in every other epoch, half of them in the first; "random": each
-            with probability 1/2; "none".
-        cutout: Side of the square that is blanked, in pixels; 0 for none.
-        augment: "trivial" for TrivialAugment between the crop and the cutout, or "none".
-        seed: With the epoch, the only source of chance.
+        augmentation: What is done to the images.
         rank: Number of this process.
         world_size: Number of processes.
 
@@ -131,11 +148,7 @@ class TrainLoader:
         mean: tuple[float, ...],
         std: tuple[float, ...],
         device: torch.device,
-        crop_padding: int = 4,
-        flip: str = "alternating",
-        cutout: int = 0,
-        augment: str = "none",
-        seed: int = 0,
+        augmentation: Augmentation = Augmentation(),
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -144,16 +157,14 @@ class TrainLoader:
             raise UserError(
                 f"a batch of {batch_size} can't be shared evenly by {world_size} processes: "
                 f"choose a multiple of {world_size}")
-        if not 0 <= crop_padding < min(dataset.images.shape[1:3]):
+        if not 0 <= augmentation.crop_padding < min(dataset.images.shape[1:3]):
             raise UserError(
-                f"crop padding {crop_padding}: allowed are 0 to {min(dataset.images.shape[1:3]) - 1} "
+                f"crop padding {augmentation.crop_padding}: allowed are 0 to {min(dataset.images.shape[1:3]) - 1} "
                 f"for images of {dataset.images.shape[1]}x{dataset.images.shape[2]}")
         self.images, self.labels = _on_device(dataset, device)
         self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
-        self.batch_size, self.device = batch_size, device
-        self.crop_padding, self.flip, self.cutout = crop_padding, flip, cutout
-        self.augment = augment
-        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.batch_size, self.device, self.augmentation = batch_size, device, augmentation
+        self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
         """Steps an epoch. The images that don't fill a last batch wait for another epoch's order."""
@@ -161,7 +172,7 @@ class TrainLoader:
 
     def _generator(self, epoch: int) -> torch.Generator:
         # one generator an epoch, on the CPU, so that the draws are the same on every device
-        return torch.Generator().manual_seed(hash((self.seed, epoch)) % 2**63)
+        return torch.Generator().manual_seed(hash((self.augmentation.seed, epoch)) % 2**63)
 
     def epoch(self, epoch: int, size: int | None = None, first_step: int = 0) -> Iterator[Batch]:
         """Yield (images float32 (B, 3, size, size) channels_last, labels int64 (B,)) for this process.
@@ -172,32 +183,33 @@ class TrainLoader:
             first_step: Where to begin; the steps before it are left out.
         """
         count, (height, width) = len(self.images), self.images.shape[1:3]
+        how = self.augmentation
         generator = self._generator(epoch)
         order = torch.randperm(count, generator=generator)
-        shift = torch.randint(-self.crop_padding, self.crop_padding + 1, (count, 2), generator=generator)
+        shift = torch.randint(-how.crop_padding, how.crop_padding + 1, (count, 2), generator=generator)
         centre = torch.stack(
             [torch.randint(length, (count,), generator=generator) for length in (height, width)], dim=1)
-        sides = torch.randint(2, (count,), generator=generator if self.flip == "random" else self._generator(-1))
-        flip = ((sides + epoch * (self.flip == "alternating")) % 2 == 1)[order] & (self.flip != "none")
+        sides = torch.randint(2, (count,), generator=generator if how.flip == "random" else self._generator(-1))
+        flip = ((sides + epoch * (how.flip == "alternating")) % 2 == 1)[order] & (how.flip != "none")
         operation, strength = trivial_augment.draw(count, generator)
         order, shift, centre, flip = (t.to(self.device) for t in (order, shift, centre, flip))
 
         share = self.batch_size // self.world_size
         plans = []
-        if self.augment == "trivial":
+        if how.augment == "trivial":
             places = torch.arange(len(self) * self.batch_size).view(len(self), self.world_size, share)[:, self.rank]
             plans = trivial_augment.plan(operation[places], strength[places], height, width, self.device)
         for step in range(first_step, len(self)):
             start = step * self.batch_size + self.rank * share
             mine = slice(start, start + share)
             images = crop_and_flip(self.images, order[mine], shift[mine], flip[mine])
-            if self.augment == "trivial":
+            if how.augment == "trivial":
                 images = trivial_augment.apply(images, plans[step])
             batch = normalize(_resize(images, size), self.mean, self.std)
-            if self.cutout:
+            if how.cutout:
                 down, right = batch.shape[2] / height, batch.shape[3] / width
                 scaled = torch.stack([centre[mine, 0] * down, centre[mine, 1] * right], dim=1).long()
-                cutout_(batch, scaled, round(self.cutout * right))
+                cutout_(batch, scaled, round(how.cutout * right))
             yield batch, self.labels[order[mine]]
 
 

@@ -46,7 +46,8 @@ def versus_scratch(options: TrainOptions) -> tuple[TrainResult, TrainResult]:
     try:
         return tuned, train(scratch)
     except Stopped as stop:  # the one command is about both
-        raise Stopped(str(stop).replace(f"--output {scratch.output} ", f"--output {tuned.folder} ")) from None
+        both = str(stop).replace(f"--output {scratch.output} ", f"--output {tuned.folder} ")
+        raise Stopped(both, stop.signal) from None
 
 
 def choose_lr(options: TrainOptions, rates: Sequence[float], runs: Path) -> dict[str, Any]:

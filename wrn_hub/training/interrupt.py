@@ -1,4 +1,6 @@
-"""When a run pauses to save its state: every few minutes and at SIGTERM, every process after the same step."""
+"""When a run pauses to save its state: every few minutes, at SIGTERM and at Ctrl-C, every process after the same step.
+"""
+import os
 import signal
 import threading
 import time
@@ -11,60 +13,85 @@ from accelerate import Accelerator
 __all__ = ["SAVE", "STOP", "Interrupt"]
 
 SAVE, STOP = 1, 2
+_NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
+_ECHO = 2.0  # seconds in which a second Ctrl-C is the first one, that a launcher passed on
 
 
 class Interrupt:
     """Collects the wishes to save or to stop, which the loop asks for after each update.
 
-    A context manager, within which SIGTERM is a wish to stop instead of the end.
+    A context manager, within which SIGTERM, and Ctrl-C once the training is under way, are wishes to stop instead of
+    the end. A second Ctrl-C ends it at once.
 
     Args:
         minutes: Time from one checkpoint to the next wish to save.
     """
 
     def __init__(self, minutes: float) -> None:
-        self.seconds, self.stop = 60 * minutes, False
-        self.handler: Any = None
+        self.seconds = 60 * minutes
+        self.signal: signal.Signals | None = None
+        self.running, self.main, self.asked, self.wished = False, True, 0.0, 0
+        self.handlers: dict[signal.Signals, Any] = {}
         self.group: Any | None = None
         self.pending: tuple[Any, torch.Tensor] | None = None
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():  # no other may handle signals
-            self.handler = signal.signal(signal.SIGTERM, self._note)
+            for number in _NAMES:
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell has it in the background
+                    self.handlers[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        if self.handler is not None:
-            signal.signal(signal.SIGTERM, self.handler)
+    def __exit__(self, kind: type | None, *_: Any) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        if self.group is not None and kind is None:  # after an error the others may be anywhere
+            self.saved()
+            torch.distributed.destroy_process_group(self.group)
 
-    def _note(self, *_: Any) -> None:
-        self.stop = True
+    def _note(self, number: int, _: Any) -> None:
+        again = self.signal is not None and time.monotonic() - self.asked > _ECHO
+        if number == signal.SIGINT and (again or not self.running):
+            raise KeyboardInterrupt
+        if self.signal is None:
+            self.signal, self.asked = signal.Signals(number), time.monotonic()
+            if number == signal.SIGINT and self.main:  # print might be in the middle of another line
+                os.write(2, b"\nsaving after this step, then the end; Ctrl-C again ends at once, without\n")
+
+    @property
+    def by(self) -> str:
+        """What asked to stop, in words; of several processes, one may know it from the others alone."""
+        return _NAMES[self.signal or signal.SIGTERM]
 
     def start(self, accelerator: Accelerator) -> None:
         """Start the clock, and let the processes hear each other through gloo: no GPU waits for an answer."""
-        self.main = accelerator.is_main_process
+        self.main, self.running = accelerator.is_main_process, True
         if accelerator.num_processes > 1:
             self.group = torch.distributed.new_group(backend="gloo")
         self.saved()
 
     def saved(self) -> None:
         """Start the clock again, on every process; answers that are on their way are forgotten."""
+        if self.pending is not None:
+            self.pending[0].wait()
         self.last, self.pending = time.monotonic(), None
 
     def wish(self) -> int:
-        """0, SAVE or STOP, the same on every process.
+        """0, SAVE or STOP, the same on every process; ``wished`` keeps the answer.
 
         Several processes hear what was wished when they asked the time before: each asks after a step and reads the
         answer after the next, so that none waits.
         """
         due = self.main and time.monotonic() - self.last >= self.seconds
-        mine = STOP if self.stop else SAVE if due else 0
+        mine = STOP if self.signal else SAVE if due else 0
         if self.group is None:
+            self.wished = mine
             return mine
         heard, wish = self.pending, torch.tensor(mine)
         self.pending = torch.distributed.all_reduce(
             wish, torch.distributed.ReduceOp.MAX, self.group, async_op=True), wish
-        if heard is None:
-            return 0
-        heard[0].wait()
-        return int(heard[1])
+        self.wished = 0
+        if heard is not None:
+            heard[0].wait()
+            self.wished = int(heard[1])
+        return self.wished

@@ -1,59 +1,41 @@
-"""Out of memory: which batch would have fitted."""
-import gc
-import traceback
-from collections.abc import Callable
-
+"""Out of memory: how it is known, and what to try then."""
 import torch
 
 from ..errors import UserError
 from .options import TrainOptions
 
-__all__ = ["out_of_memory"]
+__all__ = ["is_out_of_memory", "out_of_memory"]
+
+# Python's and torch's own errors apart, torch's allocators say it in a RuntimeError: on a CPU, and on Apple's GPUs
+_SAID = ("can't allocate memory", "out of memory", "bad_alloc")
 
 
-def _fitting(update: Callable[[int], object], images: int, pairs: bool) -> int:
-    """How many equal parts a batch has to be cut into for ``update(images of a part)`` to fit; 0: no part does.
-
-    Each attempt is at most half of the one before; with ``pairs``, parts hold an even number of images.
-    """
-    tried = 1
-    for parts in range(2, images + 1):
-        if parts < 2 * tried or images % parts or (pairs and images // parts % 2):
-            continue
-        tried = parts
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        try:
-            update(images // parts)
-            return parts
-        except (torch.OutOfMemoryError, ValueError) as error:  # BatchNorm refuses a single value per channel
-            traceback.clear_frames(error.__traceback__)  # they hold the activations
-    return 0
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory was too small, on whatever device."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and any(said in str(error) for said in _SAID))
 
 
-def out_of_memory(
-    error: torch.OutOfMemoryError, update: Callable[[int], object], options: TrainOptions, images: int, processes: int
-) -> UserError:
-    """What to tell a user whose batch doesn't fit, after trying smaller ones; the run is over.
+def out_of_memory(options: TrainOptions, images: int, processes: int) -> UserError:
+    """What to tell a user whose batch doesn't fit: half of it, with twice the batches an update.
 
     Args:
-        error: What was raised.
-        update: Does a whole update with so many images.
         options: Those of the run.
         images: Images a step of this process.
         processes: Number of processes.
     """
-    traceback.clear_frames(error.__traceback__)
     said = f"out of memory with {images} images a step{' and process' if processes > 1 else ''}"
-    parts = _fitting(update, images, bool(options.mixup or options.cutmix))
-    if not parts:
-        return UserError(f"{said}, and no part of them fits: a smaller model or --image-size is needed")
-    fits = images // parts
-    advice = f"--batch-size {fits * processes}"
-    if not (options.sam_rho or options.asam_rho):
-        advice += f" --accumulate {options.accumulate * parts}, which keeps the batch an update,"
-        if options.compile not in ("none", "default"):
-            advice += " with --compile default,"
     cheaper = "" if options.grad_checkpointing else "; --grad-checkpointing needs less memory too"
-    return UserError(f"{said}; {fits} fit: try {advice.rstrip(',')}{cheaper}")
+    half = images // 2
+    if options.mixup or options.cutmix:
+        half -= half % 2
+    if not half:
+        return UserError(f"{said}: a smaller model or --image-size is needed{cheaper}")
+    advice = f"--batch-size {half * processes}"
+    if not (options.sam_rho or options.asam_rho):
+        advice += f" --accumulate {2 * options.accumulate}"
+        if options.compile not in ("none", "default"):
+            advice += " --compile default"
+        if 2 * half == images:
+            advice += ", which keeps the batch an update"
+    return UserError(f"{said}; try half: {advice}{cheaper}")

@@ -31,7 +31,7 @@ def orthogonalized(matrices: torch.Tensor) -> torch.Tensor:
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12)
-    if x.is_cuda:
+    if x.device.type != "cpu":
         x = x.bfloat16()  # which is enough, since the values need not be 1
         for _ in range(ITERATIONS):
             x = _factor(x @ x.mT) @ x

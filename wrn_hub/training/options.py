@@ -1,11 +1,27 @@
 """Everything that a training can be told, each setting once: its name, its type, its default, what it means."""
 import sys
 from dataclasses import dataclass, field, fields
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, get_args, get_origin, get_type_hints
 
 from ..errors import UserError
 
-__all__ = ["TrainOptions", "check_resumed"]
+__all__ = ["CUDA_GRAPHS", "TrainOptions"]
+
+CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # modes of torch.compile that keep their results in their own memory
+
+_MOST, _LARGEST = 1_000_000, 10_000  # of what is counted, and pixels of a side: beyond it is a slip of the pen
+# what is allowed, both ends included
+_ALLOWED: dict[str, tuple[float, float | None]] = {
+    **dict.fromkeys(("epochs", "batch_size", "accumulate", "eval_every"), (1, _MOST)),
+    "threads": (1, 4096), "seed": (0, 2**32 - 1), "held_out": (0, 1_000_000_000), "image_size": (1, _LARGEST),
+    **dict.fromkeys(("cutout", "crop_padding"), (0, _LARGEST)),
+    **dict.fromkeys(("lr", "weight_decay", "clip_grad", "checkpoint_minutes"), (0, None)),
+    **dict.fromkeys(("mixup", "cutmix", "sam_rho", "asam_rho", "distill_temperature"), (0, None)),
+    **dict.fromkeys(("momentum", "warmup", "decay_factor", "ema_decay", "label_smoothing", "layer_decay"), (0, 1)),
+    **dict.fromkeys(("distill_weight", "drop_rate", "block_drop_rate", "drop_path_rate"), (0, 1)),
+}
+_KINDS = {int: (Integral, "a whole number"), float: (Real, "a number"), str: (str, "text")}
 
 
 def option(default: Any, help: str, choices: tuple | None = None) -> Any:
@@ -26,15 +42,17 @@ class TrainOptions:
     drop_rate: float | None = option(None, "dropout before the classifier")
     block_drop_rate: float | None = option(None, "dropout between the convolutions of a block (Wide ResNets)")
     drop_path_rate: float | None = option(None, "stochastic depth")
-    freeze: bool = option(False, "train the classifier alone; the rest stays as it is, its BatchNorm too")
+    freeze: bool = option(False, "train the classifier alone; the rest stays as it is, BatchNorm's statistics too")
 
     # on what
     dataset: str = option("cifar10", "cifar10, cifar100, svhn, sample, a Hub id, or a folder")
     data_dir: str | None = option(None, "folder that holds the dataset; without it, the Hub's cache or the Hub")
     held_out: int = option(0, "images of the training split to measure on instead of the test split, for tuning")
     image_size: int | None = option(None, "side in pixels that images are brought to; the model's own by default")
-    mean: tuple[float, ...] = option((), "subtracted per channel, in units of 255; the dataset's or model's by default")
-    std: tuple[float, ...] = option((), "divided by then, in the same units, e.g. --mean 0,0,0 --std 1,1,1 for x / 255")
+    mean: tuple[float, ...] = option(
+        (), "subtracted per channel, 0 to 1, of pixels divided by 255; the dataset's or model's by default")
+    std: tuple[float, ...] = option(
+        (), "divided by then, 0 to 1, of pixels divided by 255; --mean 0,0,0 --std 1,1,1 is no more than that division")
     progressive_sizes: tuple[int, ...] = option(
         (), "sides in pixels, each for an equal share of the epochs, e.g. 16,24,32: earlier epochs cost less")
 
@@ -99,69 +117,74 @@ class TrainOptions:
     report_to: str = option(
         "auto", "some of tensorboard,wandb,trackio, or none; auto: tensorboard where it is installed")
     resume: bool = option(False, "go on from the newest checkpoint in the output folder")
+    allow_other_hardware: bool = option(
+        False, "with --resume: go on in another precision or without Winograd's algorithm where this machine has them "
+        "otherwise; args.json keeps what was changed")
 
     def __post_init__(self) -> None:
-        allowed = {
-            "epochs": (1, None), "batch_size": (1, None), "accumulate": (1, None), "eval_every": (1, None),
-            "threads": (1, None), "seed": (0, 2**32 - 1),
-            "held_out": (0, None), "cutout": (0, None), "crop_padding": (0, None), "image_size": (1, None),
-            "lr": (0, None), "weight_decay": (0, None), "momentum": (0, 1), "warmup": (0, 1), "clip_grad": (0, None),
-            "decay_factor": (0, 1), "ema_decay": (0, 1), "label_smoothing": (0, 1), "layer_decay": (0, 1),
-            "mixup": (0, None), "cutmix": (0, None), "sam_rho": (0, None), "asam_rho": (0, None),
-            "distill_weight": (0, 1), "checkpoint_minutes": (0, None),
-            "drop_rate": (0, 1), "block_drop_rate": (0, 1), "drop_path_rate": (0, 1),
-        }
-        for name, (low, high) in allowed.items():
+        self._check_types()
+        self._check_ranges()
+        self._check_together()
+
+    def _check_types(self) -> None:
+        for name, hint in get_type_hints(TrainOptions).items():
+            value = getattr(self, name)
+            several = get_origin(hint) is tuple
+            kind, *optional = get_args(hint) or (hint,)
+            if several and isinstance(value, list):  # as JSON and TOML have it
+                value = tuple(value)
+                setattr(self, name, value)
+            if value is None and type(None) in optional:
+                continue
+            needed, said = _KINDS.get(kind, (bool, "true or false"))
+            each = value if several and isinstance(value, tuple) else (value,)
+            if several != isinstance(value, tuple) or not all(
+                    isinstance(one, needed) and isinstance(one, bool) == (kind is bool) for one in each):
+                raise UserError(f"{name} = {value!r}: needed is {f'a list, each {said}' if several else said}")
+
+    def _check_ranges(self) -> None:
+        for name, (low, high) in _ALLOWED.items():
             value = getattr(self, name)
             if value is not None and not (low <= value <= (sys.float_info.max if high is None else high)):
                 top = f" to {high}" if high is not None else " or more"
                 raise UserError(f"{name} = {value}: allowed is {low}{top}")
-        if self.warmup == 1:
-            raise UserError("warmup = 1: allowed is less, lest no step is left to train in")
-        if min(self.progressive_sizes, default=1) < 1:
-            raise UserError(f"progressive_sizes = {self.progressive_sizes}: allowed is 1 pixel or more")
-        if list(self.decay_at) != sorted(set(self.decay_at)):
-            raise UserError(f"decay_at = {self.decay_at}: allowed are epochs in their order, each once")
-        if self.accumulate > 1 and self.compile in ("reduce-overhead", "max-autotune"):
-            raise UserError(
-                f"accumulate = {self.accumulate}: the CUDA graphs of compile = {self.compile!r} keep no gradients from "
-                "one batch to the next; use --compile default")
-        if (self.schedule == "step") != bool(self.decay_at):
-            raise UserError("decay_at and the step schedule need each other: --schedule step --decay-at 60,120,160")
-        for name in ("mean", "std"):
-            value = getattr(self, name)
-            if value and (len(value) != 3 or (name == "std" and min(value) <= 0)):
-                raise UserError(f"{name} = {value}: allowed are three numbers{', above 0' if name == 'std' else ''}")
-        if self.distill_temperature <= 0:
-            raise UserError(f"distill_temperature = {self.distill_temperature}: allowed is more than 0")
-        if self.sam_rho and self.asam_rho:
-            raise UserError("sam_rho and asam_rho exclude each other: choose one")
-        if (self.sam_rho or self.asam_rho) and self.accumulate > 1:
-            raise UserError(f"accumulate = {self.accumulate}: SAM takes one batch an update; use --batch-size instead")
-        if self.resume and not self.output:
-            raise UserError("resume needs to know which run: add --output with its folder")
         for item in fields(self):
             choices = item.metadata["choices"]
             if choices and getattr(self, item.name) not in choices:
                 raise UserError(f"{item.name} = {getattr(self, item.name)!r}: allowed are {', '.join(choices)}")
+        if self.warmup == 1:
+            raise UserError("warmup = 1: allowed is less, lest no step is left to train in")
+        if self.distill_temperature == 0:
+            raise UserError(f"distill_temperature = {self.distill_temperature}: allowed is more than 0")
+        if not all(1 <= size <= _LARGEST for size in self.progressive_sizes):
+            raise UserError(f"progressive_sizes = {self.progressive_sizes}: allowed is 1 to {_LARGEST} pixels")
+        if list(self.decay_at) != sorted(set(self.decay_at)) or not all(0 <= at <= _MOST for at in self.decay_at):
+            raise UserError(f"decay_at = {self.decay_at}: allowed are epochs in their order, each once")
+        for name, above in (("mean", ""), ("std", " above 0")):
+            value = getattr(self, name)
+            if value and not (len(value) == 3 and all(0 <= one <= 1 and (one or not above) for one in value)):
+                raise UserError(
+                    f"{name} = {value}: allowed are three numbers{above}, 0 to 1, of pixels divided by 255")
 
-
-# what may be another when a run goes on: none of it changes the weights
-_PLACES_AND_PACE = ("data_dir", "output", "resume", "threads", "eval_every", "checkpoint_minutes", "report_to")
-
-
-def check_resumed(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse to go on with other settings than the run had.
-
-    Args:
-        before: The settings in the run's args.json.
-        now: Those of this start, resolved in the same way.
-
-    Raises:
-        UserError: they differ; names the settings and both values.
-    """
-    kept = [item.name for item in fields(TrainOptions) if item.name not in _PLACES_AND_PACE] + ["images", "classes"]
-    other = [
-        f"{name} = {now[name]} (was {before[name]})" for name in kept if name in before and now[name] != before[name]]
-    if other:
-        raise UserError(f"resume with other settings than the run's: {', '.join(other)}; give the same or a new output")
+    def _check_together(self) -> None:
+        sam = bool(self.sam_rho or self.asam_rho)
+        if len(self.progressive_sizes) > self.epochs:
+            raise UserError(
+                f"progressive_sizes = {self.progressive_sizes}: {self.epochs} epoch{'s' * (self.epochs > 1)} would end "
+                "before the last size; name as many at most")
+        if self.accumulate > 1 and self.compile in CUDA_GRAPHS:
+            raise UserError(
+                f"accumulate = {self.accumulate}: the CUDA graphs of compile = {self.compile!r} keep no gradients from "
+                "one batch to the next; use --compile default")
+        if sam and self.compile in CUDA_GRAPHS:
+            raise UserError(
+                f"compile = {self.compile!r}: its CUDA graphs keep no gradients from SAM's first pass to the second; "
+                "use --compile default")
+        if (self.schedule == "step") != bool(self.decay_at):
+            raise UserError("decay_at and the step schedule need each other: --schedule step --decay-at 60,120,160")
+        if self.sam_rho and self.asam_rho:
+            raise UserError("sam_rho and asam_rho exclude each other: choose one")
+        if sam and self.accumulate > 1:
+            raise UserError(f"accumulate = {self.accumulate}: SAM takes one batch an update; use --batch-size instead")
+        if self.resume and not self.output:
+            raise UserError("resume needs to know which run: add --output with its folder")

@@ -1,43 +1,43 @@
-"""The trainer: one flat function, run by Accelerate on one process or many."""
-import csv
-import io
-import json
+"""The trainer: prepare, then epochs, each measured and kept, then finish; by Accelerate on one process or many."""
 import logging
 import math
+import signal
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from accelerate import DistributedDataParallelKwargs
+from accelerate import Accelerator
 from accelerate.utils import gather_object, set_seed
-from timm.optim import create_optimizer_v2, list_optimizers
-from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3, distribute_bn
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
-from ..data import ImageDataset, load_dataset
-from ..data.loader import TrainLoader
-from ..errors import Stopped, UserError, first_line, nearest
+from ..data import ImageDataset
+from ..data.loader import Augmentation, TrainLoader
+from ..errors import Stopped, UserError, first_line
 from ..evaluation.logits import dataset_logits
 from ..facts import DATASETS
-from ..files import write_whole
-from ..kernels.winograd import computes, prepare, winograd
+from ..kernels.winograd import winograd
 from ..models.build import ModelSource, compiled
 from ..models.export import save_model
-from ..processes import accelerator_for, fast_precision, process_state, use_cores
-from ..record import cpu_features, hardware, versions
-from . import checkpoint, muon  # noqa: F401  # muonsgd is among timm's optimizers from then on
+from ..processes import accelerator_for, fast_precision, local_main_first, process_state, use_cores
+from . import checkpoint
 from .distill import Teacher
+from .folder import claimed, read_settings, write_metrics, write_settings
 from .interrupt import STOP, Interrupt
-from .memory import out_of_memory
-from .options import TrainOptions, check_resumed
+from .memory import is_out_of_memory, out_of_memory
+from .options import CUDA_GRAPHS, TrainOptions
+from .parts import build_model, build_optimizer, load_data, schedule, uses_winograd
+from .settings import changes, check_resumed, resolved
+from .state import RunState
 from .trackers import make_trackers
 from .update import Update
 
@@ -69,106 +69,48 @@ class TrainResult:
             f'timm.create_model("local-dir:{self.folder / "model"}", pretrained=True) loads the model')
 
 
-def _next_free(options: TrainOptions) -> Path:
-    model, dataset = (Path(text.split(":")[-1]).name for text in (options.model, options.dataset))
-    number = 1
-    while (folder := Path("runs") / f"{model}.{dataset}.{number}").exists():
-        number += 1
-    return folder
+@dataclass
+class Run:
+    """A training that is ready to begin, or to go on.
 
-
-def _build(source: ModelSource, options: TrainOptions, training: ImageDataset, size: int) -> nn.Module:
-    fixed = source.cfg.get("fixed_input_size") and size != source.size  # a net that has to know its images' size
-    model = source.create(
-        options.pretrained, num_classes=len(training.classes), img_size=size if fixed else None,
-        drop_rate=options.drop_rate,
-        block_drop_rate=options.block_drop_rate, drop_path_rate=options.drop_path_rate)
-    cfg = dict(model.pretrained_cfg)
-    if training.name in DATASETS and not options.pretrained and ":" not in source.name:
-        facts = DATASETS[training.name]  # a new net is normalised by the statistics of what it is trained on
-        cfg.update(mean=facts.mean, std=facts.std)
-    cfg.update(  # what the images were really brought to, which a model of timm's may have had otherwise
-        mean=options.mean or cfg["mean"], std=options.std or cfg["std"], input_size=(3, size, size),
-        test_input_size=None, crop_pct=1.0, test_crop_pct=None, crop_mode="center", interpolation="bicubic")
-    model.pretrained_cfg = cfg
-    if options.freeze:
-        model.requires_grad_(False)
-        model.get_classifier().requires_grad_(True)
-    if options.grad_checkpointing:
-        model.set_grad_checkpointing()
-    return model
-
-
-def _data(options: TrainOptions, size: int) -> tuple[ImageDataset, ImageDataset]:
-    """(training images, images to measure on): the test split, or a part held out of the training split."""
-    training = load_dataset(options.dataset, "train", options.data_dir, size)
-    if options.held_out:
-        return training.held_out(options.held_out)
-    return training, load_dataset(options.dataset, "test", options.data_dir, size)
-
-
-def _optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
-    known = list_optimizers()
-    if options.optimizer.lower().removeprefix("lookahead_") not in known:
-        near = nearest(options.optimizer, known)
-        raise UserError(f"optimizer = {options.optimizer!r}: allowed are those of timm.optim and muonsgd.{near}")
-    try:
-        optimizer = create_optimizer_v2(
-            model, options.optimizer, lr=options.lr, weight_decay=options.weight_decay, momentum=options.momentum,
-            filter_bias_and_bn=not options.decay_norm, layer_decay=options.layer_decay)
-    except (AssertionError, ImportError, NameError, TypeError, ValueError) as error:  # a package or a GPU is missing
-        raise UserError(f"optimizer = {options.optimizer!r}: {first_line(error)}") from error
-    if getattr(optimizer, "is_second_order", False):
-        raise UserError(f"optimizer = {options.optimizer!r}: needs second derivatives, which aren't computed here")
-    return optimizer
-
-
-def uses_winograd(options: TrainOptions, precision: str, device: torch.device) -> bool:
-    """Whether convolutions are to be computed by Winograd's algorithm.
-
-    Raises:
-        UserError: the options insist on it, but it has no place here, or there is no compiler for it.
-    """
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(precision)
-    of_use = device.type == "cpu" and dtype and options.channels_last and options.compile == "none"
-    if options.winograd == "off" or (options.winograd == "auto" and not of_use):
-        return False
-    if not of_use:
-        raise UserError(
-            "winograd = 'on': works on a CPU in fp32 or bf16 and channels_last without --compile, not on "
-            f"{device.type} in {precision} with channels_last {options.channels_last} and compile {options.compile!r}; "
-            "leave it at auto")
-    if dtype == torch.bfloat16 and options.winograd == "auto" and cpu_features().get("amx_bf16"):
-        return False  # tiles multiply many times as fast as the vectors that the kernels use
-    try:
-        prepare()
-    except UserError as error:
-        if options.winograd == "on":
-            raise
-        _log.info("%s; training goes on without, at about half the speed", error)
-        return False
-    if options.winograd == "on" and not computes(dtype):
-        raise UserError(f"winograd = 'on': this CPU doesn't multiply {precision} (AVX512-BF16); use --precision fp32")
-    return computes(dtype)
-
-
-def schedule(optimizer: torch.optim.Optimizer, options: TrainOptions, updates: int) -> Scheduler:
-    """timm's scheduler for the options; ``step_update(n)`` sets the learning rate of update n, counted from 0.
-
-    Args:
-        optimizer: Whose learning rate is set.
-        options: The schedule, its warm-up and its epochs.
+    Attributes:
+        options: As they were given.
+        settings: With nothing left to be chosen; what args.json holds.
+        run_id: Stays the same when the run is resumed.
+        folder: Where it is kept.
+        accelerator: Device, precision, processes, trackers.
+        interrupt: When to save or stop.
+        training: Images to train on.
+        loader: Batches of them.
+        test: Images to measure on.
+        sizes: Side of the images in pixels, for each epoch.
+        net: The state's model as steps go through it, compiled and spread over the processes.
+        state: What a checkpoint holds.
+        scheduler: Of the learning rate.
+        update: What is done with a batch.
         updates: Updates an epoch.
     """
-    warmup = options.warmup * options.epochs
-    scheduler, _ = create_scheduler_v2(
-        optimizer, {"linear": "poly", "step": "multistep"}.get(options.schedule, options.schedule),
-        decay_rate=1.0 if options.schedule == "linear" else options.decay_factor,  # a polynomial of power 1 is a line
-        # timm takes a step one update before the milestone; half an update later it is the first of the new epoch
-        decay_milestones=[epoch + 0.5 / updates for epoch in options.decay_at],
-        num_epochs=options.epochs - warmup, warmup_epochs=warmup, warmup_lr=0.0,
-        warmup_prefix=options.schedule != "step", step_on_epochs=False, updates_per_epoch=updates)
-    return scheduler
+
+    options: TrainOptions
+    settings: dict[str, Any]
+    run_id: str
+    folder: Path
+    accelerator: Accelerator
+    interrupt: Interrupt
+    training: ImageDataset
+    loader: TrainLoader
+    test: ImageDataset
+    sizes: list[int]
+    net: nn.Module
+    state: RunState
+    scheduler: Scheduler
+    update: Update
+    updates: int
+
+    @property
+    def measured(self) -> str:
+        """What the accuracy is of: "test" or "held_out"."""
+        return "held_out" if self.options.held_out else "test"
 
 
 def train(
@@ -189,261 +131,333 @@ def train(
         after_step: Called after every step; what it raises ends the training.
 
     Raises:
-        UserError: bad options or data, of which nothing has been written then; a loss that became nan or inf; too
-            little memory.
-        Stopped: SIGTERM came; the state is saved.
+        UserError: bad options or data, of which nothing has been written then; a folder in which another process
+            trains; a loss that became nan or inf; too little memory.
+        Stopped: SIGTERM or Ctrl-C came; the state is saved.
     """
-    with Interrupt(options.checkpoint_minutes) as interrupt:
-        try:
-            return _train(options, recipe, interrupt, data, after_step)
-        except (torch.OutOfMemoryError, MemoryError) as error:  # elsewhere than in a step
-            raise UserError(
-                f"out of memory ({first_line(error)}): the images, the model and a batch have to fit at the "
-                "same time; try a smaller --image-size, --batch-size or --model") from error
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise UserError(
-                f"batch_size = {options.batch_size}: too few values a channel for BatchNorm, whose features are of one "
-                "pixel; use a larger batch or larger images") from error
-
-
-def _train(
-    options: TrainOptions,
-    recipe: str | None,
-    interrupt: Interrupt,
-    data: tuple[ImageDataset, ImageDataset] | None,
-    after_step: Callable[[], None] | None,
-) -> TrainResult:
     started = time.perf_counter()
     use_cores(options.threads)
+    claim = claimed(options, process_state())
+    with Interrupt(options.checkpoint_minutes) as interrupt, _in_one_line(options), claim as folder:
+        run = prepare(options, recipe, folder, interrupt, data)
+        for number in range(len(run.state.history), options.epochs):
+            row = epoch(run, number, after_step)
+            if (number + 1) % options.eval_every == 0 or number + 1 == options.epochs:
+                row |= measure(run)
+            keep(run, row)
+        accuracy = finish(run)
+    return TrainResult(folder, accuracy, run.measured, time.perf_counter() - started)
+
+
+@contextmanager
+def _in_one_line(options: TrainOptions) -> Iterator[None]:
+    """Errors of torch and of Python that a user can mend, in one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (RuntimeError, MemoryError) as error:  # elsewhere than in a step
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"out of memory ({first_line(error)}): the images, the model and a batch have to fit at the "
+            "same time; try a smaller --image-size, --batch-size or --model") from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            f"batch_size = {options.batch_size}: too few values a channel for BatchNorm, whose features are of one "
+            "pixel; use a larger batch or larger images") from error
+
+
+# -- prepare ----------------------------------------------------------------------------------------------------------
+
+
+def prepare(
+    options: TrainOptions, recipe: str | None, folder: Path, interrupt: Interrupt,
+    data: tuple[ImageDataset, ImageDataset] | None,
+) -> Run:
+    """Put a run together, as new or as its newest checkpoint left it; what is wrong with it is found here.
+
+    Args:
+        options: As given.
+        recipe: As given.
+        folder: Of the run, which nobody else works in.
+        interrupt: Started when all is ready.
+        data: As given.
+    """
     device = process_state().device
     precision = fast_precision(device) if options.precision == "auto" else options.precision
-    folder = Path(options.output) if options.output else _next_free(options)
-    if not options.resume and ((folder / "metrics.csv").exists() or checkpoint.newest(folder / "checkpoints")):
-        raise UserError(f"output {folder} holds a run already: name another folder, or add --resume to go on with it")
-    state = checkpoint.load_newest(folder / "checkpoints") if options.resume else None
-    run_id = state["run_id"] if state else uuid.uuid4().hex[:8]
-    accelerator = accelerator_for(
-        precision, log_with=make_trackers(options.report_to, folder, run_id) or None,
-        # every process keeps its own running statistics in an epoch; they are averaged at its end
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
-    rank, processes = accelerator.process_index, accelerator.num_processes
+    saved = checkpoint.load_newest(folder / "checkpoints") if options.resume else None
+    run_id = saved["run_id"] if saved else uuid.uuid4().hex[:8]
+    accelerator = accelerator_for(precision, log_with=make_trackers(options.report_to, folder, run_id) or None)
+    check_processes(options, accelerator, folder, saved)
     set_seed(options.seed)
     torch.backends.cudnn.benchmark = True  # shapes stay the same for thousands of steps
-    if options.resume and not state and accelerator.is_main_process:
-        _log.warning("%s holds no whole checkpoint; starting from the beginning", folder)
 
     source = ModelSource.parse(options.model)
     size = options.image_size or source.size
-    training, test = data or _data(options, size)
-    classes = len(training.classes)
-    model = _build(source, options, training, size)
+    training, test = data or local_main_first(lambda: load_data(options, size))
+    model = build_model(source, options, training, size)
     by_winograd = uses_winograd(options, precision, device)
-    cfg = model.pretrained_cfg
-    flip = options.flip
-    if flip == "auto":
-        flip = "alternating" if training.name not in DATASETS or DATASETS[training.name].flip else "none"
-    settings = json.loads(json.dumps({
-        "recipe": recipe, **asdict(options), "flip": flip, "image_size": size, "mean": cfg["mean"], "std": cfg["std"],
-        "images": len(training), "classes": classes,
-        "precision": precision, "winograd": "on" if by_winograd else "off", "processes": processes,
-        "hardware": hardware(device), "versions": versions()}))
-    if state:
-        check_resumed(json.loads((folder / "args.json").read_text()), settings)
-    loader = TrainLoader(
-        training, options.batch_size, cfg["mean"], cfg["std"], device, options.crop_padding, flip,
-        options.cutout, options.augment, options.seed, rank, processes)
-    share = loader.batch_size // processes
-    if (options.mixup or options.cutmix) and share % 2:
-        raise UserError(f"mixup and CutMix mix two by two: {share} images a process won't do, choose an even number")
+    settings = resolved(options, recipe, source, model, training, test, accelerator, precision, by_winograd)
+    if saved:
+        _compare(settings, saved, folder)
+    loader = _loader(options, settings, training, accelerator)
     updates = -(-len(loader) // options.accumulate)
 
-    optimizer = _optimizer(model, options)
+    optimizer = build_optimizer(model, options)
     scheduler = schedule(optimizer, options, updates)
     if options.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    bare = model.to(device)
+    model = model.to(device)
     if by_winograd:
-        winograd(bare)
-    ema = ModelEmaV3(bare, decay=options.ema_decay) if options.ema_decay else None
-    teachers = [Teacher(name, bare, training.classes, device) for name in options.teacher]
+        winograd(model)
+    ema = ModelEmaV3(model, decay=options.ema_decay) if options.ema_decay else None
+    teachers = [Teacher(name, model, training.classes, device) for name in options.teacher]
     if by_winograd:
         for teacher in teachers:
             winograd(teacher.model)
-    history: list[dict[str, Any]] = []
-    first_step, losses, correct, seconds = 0, torch.zeros(len(loader)), torch.zeros((), dtype=torch.long), 0.0
-    if state:
-        bare.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        if ema:
-            ema.module.load_state_dict(state["ema"])
-        history, first_step, seconds = state["history"], state["step"], state["seconds"]
-    model, optimizer = accelerator.prepare(compiled(bare, options.compile), optimizer)
-    if state and accelerator.scaler:
-        accelerator.scaler.load_state_dict(state["scaler"])
-    if processes > 1 and len(set(gather_object([(len(history), first_step)]))) > 1:
-        raise UserError(f"{folder} isn't the same folder for every process: name one that all machines see")
-    if state and first_step:
-        if len(state["processes"]) != processes:
-            raise UserError(
-                f"{folder} was saved within an epoch by {len(state['processes'])} processes: go on with as many")
-        mine = state["processes"][rank]
-        losses, correct = mine["losses"], mine["correct"]
-        _load_buffers(bare, mine["buffers"])
-        if ema:
-            _load_buffers(ema.module, mine["ema_buffers"])
-    losses, correct = losses.to(device), correct.to(device)
+    net, optimizer = accelerator.prepare(compiled(model, options.compile), optimizer)
+    state = RunState(
+        model, ema, optimizer, accelerator.scaler, torch.zeros(len(loader), device=device),
+        torch.zeros((), dtype=torch.long, device=device))
+    if saved:
+        state.load_state_dict(saved, accelerator.process_index)
 
-    if accelerator.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "args.json", json.dumps(settings, indent=2) + "\n")
-    accelerator.init_trackers("wrn_hub")
-    for tracker in accelerator.trackers:
-        if tracker.name != "tensorboard":  # which would show the settings as a run beside the run
-            tracker.store_init_configuration(settings)
     parts = options.progressive_sizes or (size,)
-    sizes = [parts[epoch * len(parts) // options.epochs] for epoch in range(options.epochs)]
-    measured = "held_out" if options.held_out else "test"
-    update = Update(options, accelerator, bare, optimizer, classes, teachers)
+    sizes = [parts[number * len(parts) // options.epochs] for number in range(options.epochs)]
+    update = Update(options, accelerator, model, optimizer, len(training.classes), teachers)
+    run = Run(
+        options, settings, run_id, folder, accelerator, interrupt, training, loader, test, sizes, net, state, scheduler,
+        update, updates)
+    _begin_record(run)
     interrupt.start(accelerator)
-
-    def save(step: int) -> Path | None:
-        """Checkpoint after the epochs in the history and ``step`` steps; the main process writes."""
-        saved = {
-            "run_id": run_id, "model": bare.state_dict(), "optimizer": optimizer.state_dict(), "history": history,
-            "step": step, "seconds": time.perf_counter() - epoch_started}
-        if ema:
-            saved["ema"] = ema.module.state_dict()
-        if accelerator.scaler:
-            saved["scaler"] = accelerator.scaler.state_dict()
-        if step:  # within an epoch each process has its own statistics
-            mine = {"losses": losses.cpu(), "correct": correct.cpu(), "buffers": _buffers(bare)}
-            if ema:
-                mine["ema_buffers"] = _buffers(ema.module)
-            saved["processes"] = gather_object([mine])
-        path = None
-        if accelerator.is_main_process:
-            path = checkpoint.save(folder / "checkpoints", len(history), saved, step)
-        interrupt.saved()
-        return path
-
-    def stopped(step: int, path: Path | None) -> Stopped:
-        where = f"in epoch {len(history) + 1} after step {step}" if step else f"after epoch {len(history)}"
-        return Stopped(
-            f"stopped by SIGTERM {where}; saved {path}; go on with the same command and --output {folder} --resume")
-
-    def refuse_nan(steps: int) -> torch.Tensor:
-        """The mean losses of the epoch's first steps, over all processes."""
-        means = accelerator.reduce(losses[:steps].clone(), "mean")
-        if not torch.isfinite(means).all():
-            bad = int((~torch.isfinite(means)).nonzero()[0])
-            scheduler.step_update(len(history) * updates + bad // options.accumulate)
-            good = checkpoint.newest(folder / "checkpoints")
-            raise UserError(
-                f"the loss became {float(means[bad])} in epoch {len(history) + 1}, step {bad + 1}, at a learning rate "
-                f"of {optimizer.param_groups[-1]['lr']:.3g}; the last good checkpoint is {good or 'none'}; lower --lr "
-                "or raise --warmup")
-        return means
-
-    for epoch in range(len(history), options.epochs):
-        epoch_started = time.perf_counter() - seconds
-        bare.train()
-        if options.freeze:
-            bare.eval()  # BatchNorm keeps its statistics
-        scheduler.step_update(epoch * updates + first_step // options.accumulate)
-        bar = tqdm(
-            loader.epoch(epoch, sizes[epoch], first_step), total=len(loader), initial=first_step, unit="step",
-            mininterval=1.0, leave=False, desc=f"epoch {epoch + 1}/{options.epochs}",
-            disable=not accelerator.is_main_process or None)
-        shown, wish = 0.0, 0
-        for step, (images, labels) in enumerate(bar, start=first_step):
-            key, first = (options.seed, epoch, step), step - step % options.accumulate
-            batches = min(options.accumulate, len(loader) - first)  # of this update; an epoch's last has what is left
-            last = step + 1 == first + batches
-            if not options.channels_last:
-                images = images.contiguous()
-            try:  # what comes out is on the device: nothing waits for it
-                losses[step], hits = update(model, images, labels, key, last, batches)
-            except torch.OutOfMemoryError as error:
-                def again(count: int, images=images, labels=labels, key=key) -> None:
-                    update(bare, images[:count], labels[:count], key, True, 1)
-
-                raise out_of_memory(error, again, options, len(images), processes) from None
-            correct += hits
-            if last:
-                number = epoch * updates + step // options.accumulate + 1
-                if ema:
-                    ema.update(bare, step=number)
-                scheduler.step_update(number)
-                wish = interrupt.wish()
-                if wish and step + 1 < len(loader):
-                    refuse_nan(step + 1)
-                    path = save(step + 1)
-                    if wish == STOP:
-                        raise stopped(step + 1, path)
-            if not bar.disable and time.perf_counter() - shown > 1.0:  # the one read-out, at most once a second
-                shown = time.perf_counter()
-                seen = (step + 1) * len(labels)
-                rate = seen * processes / (shown - epoch_started)
-                bar.set_postfix_str(
-                    f"loss {losses[: step + 1].mean():.3f}, accuracy {correct / seen:.1%}, {rate:.0f} images/s")
-            if after_step:
-                after_step()
-
-        mean_loss = refuse_nan(len(loader))
-        if processes > 1:  # each process has seen other images: agree on BatchNorm's statistics
-            distribute_bn(bare, processes, reduce=True)
-            if ema:
-                distribute_bn(ema.module, processes, reduce=True)
-        row: dict[str, Any] = {
-            "epoch": epoch + 1,
-            "lr": optimizer.param_groups[-1]["lr"],
-            "size": sizes[epoch],
-            "train_loss": float(mean_loss.mean()),
-            "train_accuracy": float(accelerator.reduce(correct.float(), "sum")) / (len(loader) * loader.batch_size),
-            "images_per_second": len(loader) * loader.batch_size / (time.perf_counter() - epoch_started),
-        }
-        if (epoch + 1) % options.eval_every == 0 or epoch + 1 == options.epochs:
-            # without gradients, twice the batch needs less memory than a step did
-            logits = dataset_logits(ema.module if ema else bare, test, accelerator, min(500, 2 * options.batch_size))
-            labels = torch.tensor(test.labels)
-            row[f"{measured}_loss"] = float(F.cross_entropy(logits, labels))
-            row[f"{measured}_accuracy"] = float((logits.argmax(1) == labels).double().mean())
-        row["seconds"] = time.perf_counter() - epoch_started
-        history.append(row)
-        first_step, seconds, epoch_started = 0, 0.0, time.perf_counter()
-        losses.zero_()
-        correct.zero_()
-        if wish or epoch + 1 == options.epochs:
-            path = save(0)
-        if accelerator.is_main_process:
-            _write_metrics(folder / "metrics.csv", history)
-            pixels = sum(later**2 for later in sizes[epoch + 1 :])  # which is what an epoch's time goes by
-            left = row["seconds"] * pixels / sizes[epoch] ** 2
-            _log.info("%s", _line(row, measured, options.epochs, left))
-        accelerator.log(row, step=epoch + 1)
-        if wish == STOP and epoch + 1 < options.epochs:
-            raise stopped(0, path)
-
-    result = ema.module if ema else bare
-    result.eval()
-    if accelerator.is_main_process:
-        tag = training.name if training.name in DATASETS else None
-        save_model(result, folder / "model", tag=tag, classes=training.classes)
-    for tracker in accelerator.trackers:
-        tracker.finish()
-    accelerator.wait_for_everyone()
-    return TrainResult(folder, history[-1][f"{measured}_accuracy"], measured, time.perf_counter() - started)
+    return run
 
 
-def _buffers(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: buffer.cpu() for name, buffer in model.named_buffers()}
+def check_processes(
+    options: TrainOptions, accelerator: Accelerator, folder: Path, saved: dict[str, Any] | None
+) -> None:
+    """Refuse what can't be done by this number of processes, and say where there is nothing to resume.
+
+    Args:
+        options: As given.
+        accelerator: Knows the processes.
+        folder: Of the run.
+        saved: Its newest checkpoint's state, if there is one.
+
+    Raises:
+        UserError: names the number, or the folder that the processes don't share.
+    """
+    processes = accelerator.num_processes
+    if processes > 1 and options.compile in CUDA_GRAPHS:
+        # the gradients lie in the graphs' own memory, where the next step may be written while they are still shared
+        raise UserError(
+            f"compile = {options.compile!r}: CUDA graphs are for one process, not {processes}; use --compile default")
+    here = (len(saved["history"]), saved["step"]) if saved else None
+    if processes > 1 and len(set(gather_object([here]))) > 1:
+        raise UserError(f"{folder} isn't the same folder for every process: name one that all machines see")
+    if saved and saved["step"] and len(saved["processes"]) != processes:
+        raise UserError(
+            f"{folder} was saved within an epoch by {len(saved['processes'])} processes: go on with as many")
+    if options.resume and not saved and accelerator.is_main_process:
+        _log.warning("%s holds no whole checkpoint; starting from the beginning", folder)
 
 
-def _load_buffers(model: nn.Module, saved: dict[str, torch.Tensor]) -> None:
-    for name, buffer in model.named_buffers():
-        buffer.copy_(saved[name])
+def _compare(settings: dict[str, Any], saved: dict[str, Any], folder: Path) -> None:
+    """Refuse to resume another run, and take over what the settings keep from its beginning."""
+    before = saved.get("settings") or read_settings(folder)  # older checkpoints don't carry them
+    check_resumed(before, settings)
+    settings["changes"] = changes(before, settings, len(saved["history"]), saved["step"])
+    settings["start_weights_sha256"] = before.get("start_weights_sha256")
+
+
+def _loader(
+    options: TrainOptions, settings: dict[str, Any], training: ImageDataset, accelerator: Accelerator
+) -> TrainLoader:
+    augmentation = Augmentation(
+        options.crop_padding, settings["flip"], options.cutout, options.augment, options.seed)
+    loader = TrainLoader(
+        training, options.batch_size, settings["mean"], settings["std"], accelerator.device, augmentation,
+        accelerator.process_index, accelerator.num_processes)
+    share = loader.batch_size // accelerator.num_processes
+    if (options.mixup or options.cutmix) and share % 2:
+        raise UserError(f"mixup and CutMix mix two by two: {share} images a process won't do, choose an even number")
+    return loader
+
+
+def _begin_record(run: Run) -> None:
+    """The first files of a run; of a resumed one, as its checkpoint left it, whatever it has lost since."""
+    if run.accelerator.is_main_process:
+        write_settings(run.folder, run.settings)
+        if run.state.history:
+            write_metrics(run.folder, run.state.history)
+    run.accelerator.init_trackers("wrn_hub")
+    for tracker in run.accelerator.trackers:
+        if tracker.name != "tensorboard":  # which would show the settings as a run beside the run
+            tracker.store_init_configuration(run.settings)
+
+
+# -- epoch ------------------------------------------------------------------------------------------------------------
+
+
+def epoch(run: Run, number: int, after_step: Callable[[], None] | None) -> dict[str, Any]:
+    """Train for an epoch, or for what is left of one, and return its row of the curve.
+
+    Args:
+        run: Whose.
+        number: Of the epoch, from 0.
+        after_step: Called after every step.
+    """
+    state, loader, accumulate = run.state, run.loader, run.options.accumulate
+    state.begin_epoch()
+    _set_modes(state.model, run.options.freeze)
+    run.scheduler.step_update(number * run.updates + state.step // accumulate)
+    bar = tqdm(
+        loader.epoch(number, run.sizes[number], state.step), total=len(loader), initial=state.step, unit="step",
+        mininterval=1.0, leave=False, desc=f"epoch {number + 1}/{run.options.epochs}",
+        disable=not run.accelerator.is_main_process or None)
+    shown = 0.0
+    for step, (images, labels) in enumerate(bar, start=state.step):
+        last = train_step(run, number, step, images, labels)
+        if last and run.interrupt.wish() and step + 1 < len(loader):
+            mean_losses(run, step + 1)  # what is saved has to be worth it
+            path = save(run, step + 1)
+            if run.interrupt.wished == STOP:
+                raise _stopped(run, step + 1, path)
+        if not bar.disable and time.perf_counter() - shown > 1.0:  # the one read-out, at most once a second
+            shown = time.perf_counter()
+            bar.set_postfix_str(_progress(run, step + 1, len(labels)))
+        if after_step:
+            after_step()
+
+    losses = mean_losses(run, len(loader))
+    if run.accelerator.num_processes > 1:  # each process has seen other images: agree on BatchNorm's statistics
+        distribute_bn(state.model, run.accelerator.num_processes, reduce=True)
+        if state.ema:
+            distribute_bn(state.ema.module, run.accelerator.num_processes, reduce=True)
+    images_seen = len(loader) * loader.batch_size
+    return {
+        "epoch": number + 1,
+        "lr": state.optimizer.param_groups[-1]["lr"],
+        "size": run.sizes[number],
+        "train_loss": float(losses.mean()),
+        "train_accuracy": float(run.accelerator.reduce(state.correct.float(), "sum")) / images_seen,
+        "images_per_second": images_seen / state.elapsed(),
+    }
+
+
+def train_step(run: Run, number: int, step: int, images: torch.Tensor, labels: torch.Tensor) -> bool:
+    """Forward and backward for a batch, and an update where it is its last one; returns whether it was.
+
+    Args:
+        run: Whose.
+        number: Of the epoch, from 0.
+        step: Of the epoch, from 0.
+        images: float32 (B, 3, H, W), channels_last.
+        labels: int64 (B,).
+    """
+    options, state = run.options, run.state
+    first = step - step % options.accumulate
+    batches = min(options.accumulate, len(run.loader) - first)  # of this update; an epoch's last has what is left
+    last = step + 1 == first + batches
+    if not options.channels_last:
+        images = images.contiguous()
+    try:  # what comes out is on the device, and is copied there: nothing waits for it, no later step writes over it
+        loss, hits = run.update(run.net, images, labels, (options.seed, number, step), last, batches)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(options, len(images), run.accelerator.num_processes) from None
+    state.losses[step] = loss
+    state.correct += hits
+    if last:
+        update = number * run.updates + step // options.accumulate + 1
+        if state.ema:
+            state.ema.update(state.model, step=update)
+        run.scheduler.step_update(update)
+    return last
+
+
+def _set_modes(model: nn.Module, freeze: bool) -> None:
+    model.train()
+    for module in model.modules() if freeze else ():
+        if isinstance(module, _BatchNorm):  # keeps its statistics; dropout goes on
+            module.eval()
+
+
+def mean_losses(run: Run, steps: int) -> torch.Tensor:
+    """The losses of the epoch's first steps, float32 (steps,), as means over the processes.
+
+    Raises:
+        UserError: one is nan or inf.
+    """
+    means = run.accelerator.reduce(run.state.losses[:steps].clone(), "mean")
+    if not torch.isfinite(means).all():
+        epochs, bad = len(run.state.history), int((~torch.isfinite(means)).nonzero()[0])
+        run.scheduler.step_update(epochs * run.updates + bad // run.options.accumulate)
+        good = checkpoint.newest(run.folder / "checkpoints")
+        raise UserError(
+            f"the loss became {float(means[bad])} in epoch {epochs + 1}, step {bad + 1}, at a learning rate "
+            f"of {run.state.optimizer.param_groups[-1]['lr']:.3g}; the last good checkpoint is {good or 'none'}; lower "
+            "--lr or raise --warmup")
+    return means
+
+
+def _progress(run: Run, steps: int, share: int) -> str:
+    loss, accuracy = run.state.losses[:steps].mean(), run.state.correct / (steps * share)
+    rate = steps * share * run.accelerator.num_processes / run.state.elapsed()
+    return f"loss {loss:.3f}, accuracy {accuracy:.1%}, {rate:.0f} images/s"
+
+
+# -- measure, keep, finish --------------------------------------------------------------------------------------------
+
+
+def measure(run: Run) -> dict[str, float]:
+    """Loss and accuracy, 0 to 1, on the images to measure on, by their names in the curve."""
+    # without gradients, twice the batch needs less memory than a step did; never compiled: to compile for evaluation,
+    # and again for the last batch, takes longer than what it saves here
+    batch = min(500, 2 * run.options.batch_size)
+    logits, labels = dataset_logits(run.state.result, run.test, run.accelerator, batch), torch.tensor(run.test.labels)
+    return {
+        f"{run.measured}_loss": float(F.cross_entropy(logits, labels)),
+        f"{run.measured}_accuracy": float((logits.argmax(1) == labels).double().mean())}
+
+
+def save(run: Run, step: int) -> Path | None:
+    """Checkpoint after the epochs in the history and ``step`` steps; the main process writes, and says where."""
+    saved = {"run_id": run.run_id, "settings": run.settings, **run.state.state_dict(step)}
+    path = None
+    if run.accelerator.is_main_process:
+        path = checkpoint.save(run.folder / "checkpoints", len(run.state.history), saved, step)
+    run.interrupt.saved()
+    return path
+
+
+def _stopped(run: Run, step: int, path: Path | None) -> Stopped:
+    epochs = len(run.state.history)
+    where = f"in epoch {epochs + 1} after step {step}" if step else f"after epoch {epochs}"
+    return Stopped(
+        f"stopped by {run.interrupt.by} {where}; saved {path}; go on with the same command and --output {run.folder} "
+        "--resume", run.interrupt.signal or signal.SIGTERM)
+
+
+def keep(run: Run, row: dict[str, Any]) -> None:
+    """Put an epoch on record, save where it is due, and stop where that was wished."""
+    epochs, done = run.options.epochs, row["epoch"]
+    row["seconds"] = run.state.elapsed()
+    run.state.end_epoch(row)
+    wished = run.interrupt.wished
+    path = save(run, 0) if wished or done in (1, epochs) else None
+    if run.accelerator.is_main_process:
+        write_metrics(run.folder, run.state.history)
+        pixels = sum(later**2 for later in run.sizes[done:])  # which is what an epoch's time goes by
+        left = row["seconds"] * pixels / row["size"] ** 2
+        _log.info("%s", _line(row, run.measured, epochs, left))
+    run.accelerator.log(row, step=done)
+    if wished == STOP and done < epochs:
+        raise _stopped(run, 0, path)
 
 
 def _line(row: dict[str, Any], measured: str, epochs: int, left: float) -> str:
@@ -454,9 +468,13 @@ def _line(row: dict[str, Any], measured: str, epochs: int, left: float) -> str:
         + f"{row['images_per_second']:.0f} images/s, {row['seconds']:.0f} s, about {math.ceil(left / 60)} min left")
 
 
-def _write_metrics(path: Path, history: list[dict[str, Any]]) -> None:
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(text, list(dict.fromkeys(key for row in history for key in row)))
-    table.writeheader()
-    table.writerows(history)
-    write_whole(path, text.getvalue())
+def finish(run: Run) -> float:
+    """Write the model, close the trackers, and return the accuracy after the last epoch."""
+    result = run.state.result.eval()
+    if run.accelerator.is_main_process:
+        tag = run.training.name if run.training.name in DATASETS else None
+        save_model(result, run.folder / "model", tag=tag, classes=run.training.classes)
+    for tracker in run.accelerator.trackers:
+        tracker.finish()
+    run.accelerator.wait_for_everyone()
+    return run.state.history[-1][f"{run.measured}_accuracy"]
