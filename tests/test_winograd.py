@@ -11,9 +11,16 @@ from torch import nn
 
 import wrn_hub
 from wrn_hub.errors import UserError
-from wrn_hub.kernels import winograd as module
+from wrn_hub.kernels import build, ops
 from wrn_hub.kernels.winograd import WinogradConv2d, computes, winograd
 from wrn_hub.training.trainer import train
+
+
+@pytest.fixture(autouse=True)
+def everywhere(monkeypatch):
+    """By Winograd's algorithm, though the images are small."""
+    monkeypatch.setattr(ops, "pays", lambda *_, **__: True)
+
 
 needs_compiler = pytest.mark.skipif(not computes(torch.float32), reason="no C++ compiler")
 
@@ -200,13 +207,15 @@ def test_wrong_images_are_refused_as_torch_refuses_them():
 
 
 @pytest.fixture
-def compiler(monkeypatch):
+def compiler(monkeypatch, tmp_path):
     """Tells winograd, which has compiled nothing yet, what the compiler is."""
     def forget() -> None:
-        module._kernels.cache_clear()
-        module.computes.cache_clear()
+        build.library.cache_clear()
+        ops._kernels.cache_clear()
+        ops.computes.cache_clear()
 
     forget()
+    monkeypatch.setenv("WRN_HUB_CACHE", str(tmp_path / "cache"))
     yield lambda command: monkeypatch.setenv("CXX", command)
     forget()
 

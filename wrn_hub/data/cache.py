@@ -1,7 +1,6 @@
 """Decoded once, memory-mapped after: the pixels of a split as a .npy file under a fingerprint of their source.
 
-The files lie in ``$WRN_HUB_CACHE/datasets``, by default ``$XDG_CACHE_HOME/wrn_hub/datasets`` or
-``~/.cache/wrn_hub/datasets``, and may be deleted at any time.
+The files lie in the folder of caches that ``files.cache_folder`` names and may be deleted at any time.
 """
 import hashlib
 import logging
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import cache_folder as folder_of
+
 __all__ = ["cache_folder", "cached"]
 
 _FORMAT = 1  # to be raised whenever the same files would decode to other pixels
@@ -22,10 +23,7 @@ _log = logging.getLogger(__name__)
 
 def cache_folder() -> Path:
     """Where decoded datasets are kept."""
-    root = os.environ.get("WRN_HUB_CACHE")
-    if root:
-        return Path(root).expanduser() / "datasets"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "wrn_hub" / "datasets"
+    return folder_of("datasets")
 
 
 def _fingerprint(files: Iterable[Path], settings: tuple) -> str:
