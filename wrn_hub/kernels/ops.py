@@ -1,8 +1,9 @@
 """A 3x3 convolution as an operator of torch, computed by Winograd's algorithm on a CPU.
 
-``torch.ops.wrn_hub.conv3x3`` is what ``conv2d`` with a padding of 1 is, and its two gradients are operators too. Each
-has one kernel by Winograd's algorithm, for dense tensors on a CPU; whatever else torch does with an operator goes to
-the ordinary convolution, which knows how to be differentiated twice or forward, batched, transformed and traced.
+``torch.ops.wrn_hub.conv3x3`` is what ``conv2d`` with a padding of 1 is, its last argument the id of the :class:`Kept`
+that keeps the transformed filters, or 0; its two gradients are operators too. Each has one kernel by Winograd's
+algorithm, for dense tensors on a CPU; whatever else torch does with an operator goes to the ordinary convolution, which
+knows how to be differentiated twice or forward, batched, transformed and traced.
 
 They are registered by key, not by ``torch.library.custom_op``, which takes 40 us more for a layer forward and backward.
 """
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +20,11 @@ from torch.autograd.forward_ad import unpack_dual
 from torch.library import Library
 from torch.nn.grad import conv2d_input, conv2d_weight
 from torch.utils.flop_counter import conv_flop_count, register_flop_formula
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..errors import UserError
 from .build import library
 
-__all__ = ["BLOCK", "computes", "conv3x3", "pays", "prepare"]
+__all__ = ["BLOCK", "Kept", "computes", "conv3x3", "pays", "prepare"]
 
 BLOCK = 16  # channels that the kernels take at a time
 
@@ -104,19 +105,33 @@ def _transformed(weight: torch.Tensor, dtype: torch.dtype, turned: bool = False)
     return result
 
 
-_kept = WeakTensorKeyDictionary()  # of a weight: what tells whether it has changed, its memory, its transformed filters
+class Kept:
+    """The transformed filters of a weight, for as long as it stays what it is. A copy, and one that is unpickled,
+    begins empty. A weight can't hold them itself: they would be saved with it, and a reference to it that is weak keeps
+    torch from exchanging it."""
+
+    _what: tuple[torch.Tensor | None, Any, Any, torch.Tensor | None] = (None, None, None, None)
+
+    def __init__(self) -> None:
+        _keepers[id(self)] = self
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        return Kept, ()
+
+    def transformed(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """As the kernels take them for images of a dtype."""
+        if weight.is_inference():  # it has no version
+            return _transformed(weight, dtype)
+        # Its memory is held, so that no other has its address: another one means that ``weight.data`` was assigned to.
+        state = (weight._version, weight.data_ptr(), dtype)
+        of, before, _, kept = self._what
+        if kept is None or of is not weight or before != state:
+            kept = _transformed(weight, dtype)
+            self._what = (weight, state, weight.untyped_storage(), kept)
+        return kept
 
 
-def _kept_transformed(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The transformed filters of this very tensor, unless it has changed since."""
-    if weight.is_inference():  # it has no version
-        return _transformed(weight, dtype)
-    # As long as its memory is kept, no other has its address: another one means that ``weight.data`` was assigned to.
-    state = (weight._version, weight.data_ptr(), dtype)
-    kept = _kept.get(weight)
-    if kept is None or kept[0] != state:
-        kept = _kept[weight] = (state, weight.untyped_storage(), _transformed(weight, dtype))
-    return kept[2]
+_keepers: WeakValueDictionary[int, Kept] = WeakValueDictionary()  # by their id, for an operator takes no objects
 
 
 def _convolved(
@@ -143,16 +158,17 @@ def _fits(images: torch.Tensor, weight: torch.Tensor, turned: bool = False) -> b
 
 # The three operators: by Winograd's algorithm where it pays, and by the ordinary one.
 
-def _conv(images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, frozen: bool) -> torch.Tensor:
+def _conv(images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, kept: int) -> torch.Tensor:
     fits = _fits(images, weight) and (bias is None or bias.shape == weight.shape[:1])
-    if not fits or not pays(images.shape, len(weight), frozen):
+    keeper = _keepers.get(kept)
+    if not fits or not pays(images.shape, len(weight), keeper is not None):
         return _channels_last(_ordinary_conv)(images, weight, bias)
-    transformed = _kept_transformed(weight, images.dtype) if frozen else _transformed(weight, images.dtype)
+    transformed = keeper.transformed(weight, images.dtype) if keeper else _transformed(weight, images.dtype)
     return _convolved(images, transformed, len(weight), bias)
 
 
 def _ordinary_conv(
-    images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, frozen: bool = False
+    images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, kept: int = False
 ) -> torch.Tensor:
     return F.conv2d(images, weight.to(images.dtype), None if bias is None else bias.to(images.dtype), padding=1)
 
@@ -198,12 +214,12 @@ def _like_weight(gradient: torch.Tensor, images: torch.Tensor, weight: torch.Ten
 class _Conv(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, frozen: bool
+        ctx: Any, images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, kept: int
     ) -> torch.Tensor:
         ctx.save_for_backward(images, weight)
         ctx.of_bias = None if bias is None else bias.dtype
         with torch._C._AutoDispatchBelowAutograd():
-            return conv3x3(images, weight, bias, frozen)
+            return conv3x3(images, weight, bias, kept)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -216,16 +232,16 @@ class _Conv(torch.autograd.Function):
 
 
 def _differentiable(
-    images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, frozen: bool
+    images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, kept: int
 ) -> torch.Tensor:
     if _forward_differentiated(images, weight, bias):
         return _ordinary_conv(images, weight, bias)
     if _differentiated(images, weight, bias):
         # once for forward and backward, and here, where it is differentiated as well
         images = images.contiguous(memory_format=torch.channels_last)
-        return _Conv.apply(images, weight, bias, frozen)
+        return _Conv.apply(images, weight, bias, kept)
     with torch._C._AutoDispatchBelowAutograd():
-        return conv3x3(images, weight, bias, frozen)
+        return conv3x3(images, weight, bias, kept)
 
 
 def _differentiable_as(ordinary: Callable, operator: str) -> Callable:
@@ -251,7 +267,7 @@ def _forward_differentiated(*tensors: torch.Tensor | None) -> bool:
 
 def _register(operators: Library) -> None:
     for schema, by_winograd, ordinary, elsewhere, differentiable, flops in (
-        ("conv3x3(Tensor images, Tensor weight, Tensor? bias, bool frozen) -> Tensor",
+        ("conv3x3(Tensor images, Tensor weight, Tensor? bias, int kept) -> Tensor",
          _conv, _ordinary_conv, _channels_last(_ordinary_conv), _differentiable,
          lambda images, weight, *_, out_shape, **__: conv_flop_count(images, weight, out_shape)),
         ("conv3x3_to_images(Tensor gradient, Tensor weight) -> Tensor",

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import ops
-from .ops import BLOCK, computes, conv3x3, prepare
+from .ops import BLOCK, Kept, computes, conv3x3, prepare
 
 __all__ = ["WinogradConv2d", "computes", "prepare", "winograd"]
 
@@ -19,7 +19,8 @@ class WinogradConv2d(nn.Conv2d):
     """A convolution that :func:`winograd` has taken over; computes what ``nn.Conv2d`` does, to about 1e-5 of its
     largest outputs in float32, to about 1 % in bf16, where ``nn.Conv2d`` itself is right to 0.2 %."""
 
-    frozen = False
+    kept: Kept | None = None  # where filters are frozen
+    __jit_ignored_attributes__ = ("kept",)
 
     def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """As ``nn.Conv2d``: float (B, C, H, W); returned in channels_last where Winograd's algorithm was used."""
@@ -46,12 +47,12 @@ class WinogradConv2d(nn.Conv2d):
         # Filters are kept for inference. A tensor that isn't a parameter won't come again, and compiled code writes to
         # tensors without counting the changes.
         frozen = (
-            self.frozen and type(weight) is nn.Parameter and not compiling
+            self.kept is not None and type(weight) is nn.Parameter and not compiling
             and not (torch.is_grad_enabled() and (weight.requires_grad or input.requires_grad)))
         # what is compiled is for any batch, so that it is the operator which decides then
         if not compiling and not (computes(dtype) and ops.pays(input.shape, len(weight), frozen)):
             return None
-        return conv3x3(input.to(dtype), weight, bias, frozen)
+        return conv3x3(input.to(dtype), weight, bias, id(self.kept) if frozen else 0)
 
 
 def _suits(layer: nn.Conv2d) -> bool:
@@ -67,24 +68,27 @@ def winograd(model: Model, frozen: bool = False) -> Model:
     F(4x4, 3x3) of Lavin & Gray, https://arxiv.org/abs/1509.09308; two to three times as fast as the direct algorithm
     where channels are many. Forward and for both gradients; in float32 and, on a CPU that multiplies it (AVX512-BF16),
     in bf16, by autocast too. Taken over are convolutions of stride 1 and padding 1 without groups and dilation, whose
-    channels are multiples of 16. On other devices and in other dtypes they go on as before, so that the model may be
-    moved or cast afterwards. The state_dict stays as it is.
+    channels are multiples of 16, and of those only what is faster so, see :func:`wrn_hub.kernels.ops.pays`. On other
+    devices and in other dtypes they go on as before, so that the model may be moved or cast afterwards; so they do when
+    it is exported, traced or scripted, differentiated forward or twice, and under ``torch.func``. The state_dict stays
+    as it is.
 
     Args:
         model: Any model, best in channels_last; changed in place.
         frozen: Keep the transformed filters from one batch to the next, for inference on few images at a time. They
-            take four times the memory of the weights, and don't follow a change that is made through ``.data``.
+            take four times the memory of the weights. They follow every change but one that is made inside ``.data``,
+            which torch doesn't count (``weight.data.mul_(2)``; to assign to it is fine).
 
     Returns:
         The same model.
 
     Raises:
-        UserError: there is no C++ compiler with OpenMP, by which the kernels are compiled for the CPU at hand.
+        UserError: the kernels haven't been compiled for this machine yet, and there is no C++ compiler with OpenMP.
     """
     prepare()
     for module in model.modules():
         if type(module) is nn.Conv2d and _suits(module):
             module.__class__ = WinogradConv2d
         if isinstance(module, WinogradConv2d):
-            module.frozen = frozen
+            module.kept = Kept() if frozen else None
     return model
