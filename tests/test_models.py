@@ -432,6 +432,7 @@ def test_import_registers_and_does_no_more():
         "wrn_hub", "wrn_hub.errors", "wrn_hub.facts", "wrn_hub.files", "wrn_hub.weights", "wrn_hub.models",
         "wrn_hub.models.build", "wrn_hub.models.export", "wrn_hub.models.fold", "wrn_hub.models.folder",
         "wrn_hub.models.tensors", "wrn_hub.models.wide_resnet", "wrn_hub.models.wide_resnet_in1k", "wrn_hub.kernels",
+        "wrn_hub.kernels.build", "wrn_hub.kernels.ops", "wrn_hub.record",
         "wrn_hub.kernels.winograd"}
 
 

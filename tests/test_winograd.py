@@ -1,6 +1,8 @@
 """3x3 convolutions by Winograd's algorithm on a CPU: the same numbers as torch's own."""
 import copy
 import json
+import pickle
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -8,12 +10,20 @@ import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.func import functional_call
 
 import wrn_hub
 from wrn_hub.errors import UserError
-from wrn_hub.kernels import winograd as module
+from wrn_hub.kernels import build, ops
 from wrn_hub.kernels.winograd import WinogradConv2d, computes, winograd
 from wrn_hub.training.trainer import train
+
+
+@pytest.fixture(autouse=True)
+def everywhere(monkeypatch):
+    """By Winograd's algorithm, though the images are small."""
+    monkeypatch.setattr(ops, "pays", lambda *_, **__: True)
+
 
 needs_compiler = pytest.mark.skipif(not computes(torch.float32), reason="no C++ compiler")
 
@@ -100,6 +110,135 @@ def test_a_frozen_model_follows_changes_of_its_weights_nevertheless(dtype):
         before = frozen(images)
         frozen.weight.zero_()
         assert not torch.equal(frozen(images), before)
+
+
+CHANGES = {
+    "in place": lambda layer: layer.weight.mul_(2),
+    "assigned": lambda layer: setattr(layer, "weight", nn.Parameter(torch.randn_like(layer.weight), False)),
+    "loaded": lambda layer: layer.load_state_dict({n: 3 * t for n, t in layer.state_dict().items()}),
+    "loaded by assignment": lambda layer: layer.load_state_dict(
+        {n: 3 * t for n, t in layer.state_dict().items()}, assign=True),
+    "data assigned": lambda layer: setattr(layer.weight, "data", torch.randn_like(layer.weight)),
+    "data assigned in the same layout": lambda layer: setattr(layer.weight, "data", -layer.weight.data),
+    "rounded and back": lambda layer: layer.bfloat16().float(),
+    "copied to": lambda layer: layer.weight.copy_(torch.ones(())),
+    "swapped": lambda layer: torch.utils.swap_tensors(
+        layer.weight, nn.Parameter(torch.randn_like(layer.weight), False))}
+
+
+@needs_compiler
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_kept_filters_never_outlive_the_weight(change, mode):
+    ours, theirs = (layer.requires_grad_(False) for layer in pair(16, 16))
+    winograd(ours, frozen=True)
+    images = torch.randn(2, 16, 8, 8)
+    with mode():
+        for _ in range(10):  # the allocator gives the address of what is gone to what comes
+            ours(images)
+            change(ours)
+            theirs.load_state_dict(ours.state_dict())
+            assert near(ours(images), theirs(images))
+
+
+@needs_compiler
+def test_a_weight_is_transformed_once_until_it_changes(monkeypatch):
+    ours, _ = pair(16, 16)
+    winograd(ours, frozen=True)
+    images = torch.randn(2, 16, 8, 8)
+    transformed, count = ops._transformed, []
+    monkeypatch.setattr(ops, "_transformed", lambda *args, **kw: count.append(1) or transformed(*args, **kw))
+    with torch.inference_mode():
+        for _ in range(5):
+            ours(images)
+        assert len(count) == 1
+        ours.weight.mul_(2)
+        for _ in range(5):
+            ours(images)
+        assert len(count) == 2
+    with torch.no_grad():
+        ours(images)
+    assert len(count) == 2
+    ours(images)  # for a gradient it may be about to change
+    assert len(count) == 3
+
+
+@needs_compiler
+def test_what_is_kept_is_neither_copied_nor_saved():
+    ours = winograd(nn.Conv2d(16, 16, 3, padding=1), frozen=True).requires_grad_(False)
+    images = torch.randn(2, 16, 8, 8)
+    ours(images)
+    assert len(pickle.dumps(ours)) < 4 * ours.weight.numel() + 4000
+    for other in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+        before = other(images)
+        ours.weight.mul_(2)
+        other.weight.mul_(3)  # changed as often as the other, which must not be taken for it
+        assert near(other(images) - other.bias[:, None, None], 3 * (before - other.bias[:, None, None]))
+    kept = weakref.ref(ours.kept)
+    del ours
+    assert kept() is None
+
+
+@needs_compiler
+@pytest.mark.parametrize("channels, size, batch, training, inference", [
+    (16, 4, 1, False, False), (16, 16, 1, True, True), (64, 8, 4, True, True), (64, 8, 3, False, True),
+    (128, 16, 1, False, True), (128, 16, 2, True, True), (512, 14, 2, False, True), (512, 14, 8, True, True),
+    (640, 8, 8, False, True), (640, 8, 128, True, True), (64, 2, 64, False, False)])
+def test_it_is_used_where_it_pays(channels, size, batch, training, inference, monkeypatch):
+    monkeypatch.undo()
+    calls: list[int] = []
+    convolved = ops._convolved
+    monkeypatch.setattr(ops, "_convolved", lambda *args: calls.append(1) or convolved(*args))
+    layer = winograd(nn.Conv2d(channels, channels, 3, padding=1), frozen=True)
+    images = torch.randn(batch, channels, size, size)
+    assert ops.pays(images.shape, channels) == training and ops.pays(images.shape, channels, True) == inference
+    if channels <= 128:
+        with torch.inference_mode():
+            layer(images)
+        assert len(calls) == inference
+        layer(images.requires_grad_()).sum().backward()
+        assert len(calls) == inference + 2 * training
+
+
+@needs_compiler
+@pytest.mark.parametrize("weight, bias", [
+    ((8, 16, 3, 3), (8,)), ((16, 16, 1, 1), (16,)), ((16, 16, 5, 5), (16,)), ((16, 16, 3, 3), (1,)),
+    ((16, 16, 3, 3), (8,)), ((16, 8, 3, 3), (16,)), ((32, 16, 3, 3), (32,)), ((0, 16, 3, 3), (0,))])
+def test_weights_of_another_shape_are_taken_or_refused_as_torch_does(weight, bias):
+    ours, theirs = pair(16, 16)
+    values = {"weight": torch.randn(weight), "bias": torch.randn(bias)}
+    found = []
+    for layer in (ours, theirs):
+        try:
+            found.append(functional_call(layer, values, torch.randn(2, 16, 8, 8, generator=torch.Generator())).detach())
+        except RuntimeError as error:
+            found.append(str(error))
+    if isinstance(found[1], str):
+        assert found[0] == found[1]
+    else:
+        assert found[0].shape == found[1].shape
+        assert found[1].numel() == 0 or near(*found)
+
+
+@needs_compiler
+def test_a_layer_changed_afterwards_computes_what_it_says():
+    ours, theirs = pair(16, 16)
+    images = torch.randn(2, 16, 8, 8)
+    for layer in (ours, theirs):
+        layer.stride = (2, 2)
+    assert torch.equal(ours(images), theirs(images))
+
+
+@needs_compiler
+@pytest.mark.parametrize("operator, shapes", [
+    (ops.conv3x3, [(2, 16, 9, 8), (32, 16, 3, 3), (32,)]), (ops.conv3x3, [(2, 16, 9, 8), (32, 16, 3, 3), None]),
+    (ops.conv3x3_to_images, [(2, 32, 9, 8), (32, 16, 3, 3)]),
+    (ops.conv3x3_to_weight, [(2, 32, 9, 8), (2, 16, 9, 8), (32, 16, 3, 3)])])
+def test_the_operators_are_what_torch_asks_of_one(operator, shapes):
+    """Its schema, its gradients, its shapes without numbers, compiled for any shape."""
+    tensors = [None if shape is None else torch.randn(shape, requires_grad=True) for shape in shapes]
+    rest = [0] if operator is ops.conv3x3 else []
+    torch.library.opcheck(operator.default, (*tensors, *rest), atol=1e-3, rtol=1e-3)
 
 
 @needs_compiler
@@ -200,13 +339,15 @@ def test_wrong_images_are_refused_as_torch_refuses_them():
 
 
 @pytest.fixture
-def compiler(monkeypatch):
+def compiler(monkeypatch, tmp_path):
     """Tells winograd, which has compiled nothing yet, what the compiler is."""
     def forget() -> None:
-        module._kernels.cache_clear()
-        module.computes.cache_clear()
+        build.library.cache_clear()
+        ops._kernels.cache_clear()
+        ops.computes.cache_clear()
 
     forget()
+    monkeypatch.setenv("WRN_HUB_CACHE", str(tmp_path / "cache"))
     yield lambda command: monkeypatch.setenv("CXX", command)
     forget()
 

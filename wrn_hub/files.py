@@ -1,4 +1,4 @@
-"""What comes from a disk and what goes to it: one reader a format, one writer, one lock.
+"""What comes from a disk and what goes to it: one reader a format, one writer, one lock, one folder for caches.
 
 Whatever is wrong with a user's file is said in one line with its path. What is written stands under its name whole or
 not at all, and two processes that write the same file don't meet.
@@ -26,7 +26,22 @@ try:
 except ImportError:  # Windows has none
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["locked", "read_json", "read_tensors", "read_text", "read_toml", "write_whole"]
+__all__ = ["cache_folder", "locked", "read_json", "read_tensors", "read_text", "read_toml", "write_whole"]
+
+
+def cache_folder(kind: str) -> Path:
+    """Where what can be made again is kept, and may be deleted at any time: ``$WRN_HUB_CACHE/kind``, by default
+    ``$XDG_CACHE_HOME/wrn_hub/kind`` or ``~/.cache/wrn_hub/kind``. It need not exist.
+
+    Raises:
+        UserError: nobody has the home folder that it is to lie in.
+    """
+    root = os.environ.get("WRN_HUB_CACHE")
+    place = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "wrn_hub"
+    try:
+        return place.expanduser() / kind
+    except RuntimeError as error:
+        raise UserError(f"{place}: {first_line(error)}; name a folder for caches in WRN_HUB_CACHE") from None
 
 
 def read_text(path: str | Path) -> str:

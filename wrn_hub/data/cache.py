@@ -1,8 +1,8 @@
 """Decoded once, memory-mapped after: the pixels of a split as a .npy file under a fingerprint of their source.
 
-The files lie in ``$WRN_HUB_CACHE/datasets``, by default ``$XDG_CACHE_HOME/wrn_hub/datasets`` or
-``~/.cache/wrn_hub/datasets``, and may be deleted at any time. After the array comes its checksum, so a file that is
-damaged, or lies under another's name, is decoded again instead of being trained on.
+The files lie in the folder of caches that ``files.cache_folder`` names and may be deleted at any time. After the array
+comes its checksum, so a file that is damaged, or lies under another's name, is decoded again instead of being trained
+on.
 """
 import hashlib
 import logging
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import cache_folder as folder_of
+
 __all__ = ["cache_folder", "cached"]
 
 _FORMAT = 2  # to be raised whenever the same files would decode to other pixels, or are kept in another form
@@ -25,10 +27,7 @@ _log = logging.getLogger(__name__)
 
 def cache_folder() -> Path:
     """Where decoded datasets are kept."""
-    root = os.environ.get("WRN_HUB_CACHE")
-    if root:
-        return Path(root).expanduser() / "datasets"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "wrn_hub" / "datasets"
+    return folder_of("datasets")
 
 
 def _fingerprint(files: Iterable[Path], settings: tuple) -> str:
