@@ -191,10 +191,11 @@ def _measured(staged: Staged) -> list[tuple[str, str]]:
         ("parameters", f"{results.parameters:,}"),
         ("GMACs, one image", f"{results.gmacs:.4g}"),
         ("activations, one image", f"{results.activations:.4g} M"),
-        ("inference, fastest of several passes",
-         f"{results.speed.images_per_second:,.0f} images/s, {results.precision}, batch {results.speed.batch_size}, "
-         f"{results.hardware}"),
-        ("peak memory", f"{results.peak_memory.bytes / 2**20:,.0f} MiB {results.peak_memory.what}"),
+        *([("inference, fastest of several passes",
+            f"{results.speed.images_per_second:,.0f} images/s, {results.precision}, batch {results.speed.batch_size}, "
+            f"{results.hardware}")] if results.speed else []),
+        *([("peak memory", f"{results.peak_memory.bytes / 2**20:,.0f} MiB {results.peak_memory.what}")]
+          if results.peak_memory else []),
         ("weights", f"{staged.entry['bytes'] / 1e6:.1f} MB, float16 with float32 BatchNorm"),
     ]
 

@@ -72,7 +72,8 @@ def _width_lines() -> list[str]:
             rows.append([
                 f"`{variant.name}`", f"{variant.parameters:,}", f"{variant.gmacs:.4g}",
                 _per_second(net.images_per_second), f"{base.images_per_second / net.images_per_second:.1f}",
-                f"{variant.gmacs / first.gmacs:.1f}", f"{net.memory / 2**20:,.0f} MiB"])
+                f"{variant.gmacs / first.gmacs:.1f}",
+                "Not measured" if net.memory is None else f"{net.memory / 2**20:,.0f} MiB"])
     return [
         "Nets of one depth, with random weights, which cost what trained ones do. Time and GMACs are multiples of what "
         "the narrowest net of that depth takes. Memory is what the net and its forward passes took at most, Python and "

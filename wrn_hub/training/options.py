@@ -1,15 +1,12 @@
 """Everything that a training can be told, each setting once: its name, its type, its default, what it means."""
 import sys
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ..errors import UserError
+from ..options import option
 
-__all__ = ["TrainOptions", "check_resumed"]
-
-
-def option(default: Any, help: str, choices: tuple | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "choices": choices})
+__all__ = ["TrainOptions", "check_resumed", "option"]
 
 
 @dataclass
