@@ -377,6 +377,8 @@ def written(measured, tmp_path) -> Path:
     ({"top1": float("nan")}, r"top1: is NaN, needed is a finite number"),
     ({"flip_agreement": float("inf")}, r"flip_agreement: is Infinity, needed is a finite number"),
     ({"nll": 10**400}, r"nll: is 1000.*\.\.\., needed is a finite number"),
+    ({"top1": 93.34}, r"top1: is 93.34, needed is a share from 0 to 1"),
+    ({"dataset": {"name": "x", "split": "test", "images": 0, "fingerprint": "0"}}, "dataset: images: is 0, needed"),
     ({"parameters": 1.5}, r"parameters: is 1.5, needed is a whole number"),
     ({"versions": ["torch"]}, r'versions: is \["torch"\], needed is a dict'),
     ({"per_class": {"a": "all"}}, r'per_class, a: is "all", needed is a finite number'),

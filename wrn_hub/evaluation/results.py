@@ -44,6 +44,10 @@ class Dataset:
     fingerprint: str
     revision: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise UserError(f"images: is {self.images}, needed is 1 or more")
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -177,6 +181,12 @@ class Results:
     processes: int = 1
     match_classes: str | None = None
     schema_version: int = VERSION
+
+    def __post_init__(self) -> None:
+        for name in ("top1", "top5", "ece", "flip_agreement"):
+            share = getattr(self, name)
+            if share is not None and not 0 <= share <= 1:
+                raise UserError(f"{name}: is {share}, needed is a share from 0 to 1")
 
     def summary(self) -> str:
         """What was measured, in a few lines."""
