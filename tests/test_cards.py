@@ -438,13 +438,16 @@ def test_a_training_that_began_with_other_weights_says_which(copy):
         copy, pretrained=True, start_weights_sha256="0123456789abcdef" * 4,
         teacher=["wrn_28_2.cifar10", "/home/me/big"],
         distill_weight=0.5, distill_temperature=2.0, changes=[
-            {"step": 1200, "epoch": 3, "precision": ["bf16", "fp32"]}, "went on with other hardware after step 7"])
+            {"epochs": 3, "step": 1200, "before": {"precision": "bf16", "threads": 2},
+             "after": {"precision": "fp32", "threads": 8}},
+            {"epochs": 5, "step": 0, "before": {"winograd": "on"}, "after": {"winograd": "off"}}])
     assert (
         "trained on from earlier weights of this hub (sha256 `0123456789ab`) on CIFAR-10, taught by `wrn_28_2.cifar10` "
-        "and `big` as well: 50 % of the loss is the distance from the mean of their logits at temperature 2.") in text
+        "and `big` as well (50 % of the loss is the distance from the mean of their logits at temperature 2).") in text
     assert f"They began with earlier weights of this hub (sha256 `{'0123456789abcdef' * 4}`)." in text
-    assert "- It went on otherwise after step 1,200 of epoch 3: precision: bf16 became fp32.\n" in text
-    assert "- went on with other hardware after step 7\n" in text
+    assert (
+        "- After 3 epochs and 1,200 steps it went on otherwise: precision bf16 became fp32, threads 2 became 8.\n"
+        "- After 5 epochs it went on otherwise: winograd on became off.\n\n```bash") in text
     assert "from scratch" not in text
     assert "/home" not in text and check_text(text) == []
     text = retrained(copy, model=f"{arch}.cifar100", teacher="wrn_28_2.cifar10", changes=[], start_weights_sha256=None)
@@ -455,8 +458,7 @@ def test_a_training_that_began_with_other_weights_says_which(copy):
 def test_older_records_of_a_training_are_understood():
     told = origin("wrn_16_2", "cifar10", {"model": "wrn_16_2", "pretrained": False, "teacher": None})
     assert (told["how"], told["start"], told["teachers"]) == ("trained from scratch", None, [])
-    assert changes({}) == [] and changes({"changes": [{"step": 5, "settings": {"threads": [2, 8]}}]}) == [
-        "It went on otherwise after step 5: threads: 2 became 8."]
+    assert changes({}) == changes({"changes": []}) == []
 
 
 # Markdown

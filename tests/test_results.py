@@ -14,10 +14,11 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from timm.data import ImageNetInfo
 
 import wrn_hub  # noqa: F401
 from wrn_hub.data import ImageDataset
-from wrn_hub.data.classes import fitting_order
+from wrn_hub.data.classes import fitting_order, logits_for
 from wrn_hub.errors import UserError
 from wrn_hub.evaluation import metrics
 from wrn_hub.evaluation.corruptions import KINDS, SEVERITIES, corrupt
@@ -29,6 +30,7 @@ from wrn_hub.evaluation.predict import predict
 from wrn_hub.evaluation.results import Results
 from wrn_hub.evaluation.speed import SpeedTable, measure_speeds
 from wrn_hub.kernels.winograd import WinogradConv2d
+from wrn_hub.models.build import class_names
 from wrn_hub.models.export import save_model
 from wrn_hub.processes import accelerator_for
 from wrn_hub.training.distill import Teacher
@@ -222,6 +224,15 @@ def test_a_folder_below_the_working_directory_is_recorded_as_relative(tmp_path, 
 ])
 def test_the_same_classes_in_another_order_are_found(own, wanted, order):
     assert fitting_order(own, wanted) == order
+
+
+def test_folders_called_as_imagenets_are_known_to_nets_of_it():
+    net = timm.create_model("wrn_50_2", device="meta")
+    ids = ImageNetInfo("imagenet-1k").label_names()
+    assert logits_for(net, "net", ids, "choose another") is None
+    assert logits_for(net, "net", ids[::-1], "choose another").tolist() == list(range(999, -1, -1))
+    assert logits_for(net, "net", class_names(net)[1:] + class_names(net)[:1], "choose another").tolist()[:2] == [1, 2]
+    assert logits_for(net, "net", [str(i) for i in range(1000)], "choose another") is None  # nobody named them
 
 
 @pytest.fixture

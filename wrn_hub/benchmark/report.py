@@ -58,7 +58,7 @@ class Benchmark:
             UserError: it is not JSON, is of another version, or lacks or adds a field.
         """
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: not a benchmark ({error}); measure with scripts/benchmark.py") from None
         known = {item.name for item in fields(cls)}

@@ -279,7 +279,7 @@ def _card_text(staged: Staged) -> str:
     trainings = len(staged.top1_of_all_seeds)
     seeds = f"one training (seed {settings['seed']})" if trainings == 1 else (
         f"the training with seed {settings['seed']}, one of {trainings}")
-    untold = ("model", "dataset", "versions", "hardware", "changes")
+    untold = ("model", "dataset", "versions", "hardware", "changes", "class_names")
     sums = {name: file_sha256(staged.folder / name)
             for name in ("results.json", "logits.safetensors", "worst.safetensors")}
     return render(

@@ -1,11 +1,10 @@
 """What a training began with, who taught it, and what was changed while it ran: from its args.json, in words."""
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import timm
 
-__all__ = ["changes", "origin", "public_names"]
+__all__ = ["changes", "origin", "public_names", "teaching"]
 
 
 def public_names(value: Any) -> list[str]:
@@ -24,7 +23,7 @@ def origin(arch: str, tag: str, settings: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         ``how``, for a sentence that goes on with "on CIFAR-10"; ``start``, what the weights were to begin with, or
-        None; ``teachers`` in backticks, with the ``share`` of the loss and the ``temperature``.
+        None; and what :func:`teaching` says.
     """
     model = str(settings.get("model", arch))
     started = settings.get("pretrained") or ":" in model
@@ -37,39 +36,26 @@ def origin(arch: str, tag: str, settings: dict[str, Any]) -> dict[str, Any]:
         start = f"{what} (sha256 `{sha256}`)" if sha256 else f"{what}, whose sha256 isn't on record"
         how = f"trained on from {what}" if own else f"fine-tuned from {what}"
         how += f" (sha256 `{sha256[:12]}`)" if sha256 else ""
+    return {"how": how, "start": start, **teaching(settings)}
+
+
+def teaching(settings: dict[str, Any]) -> dict[str, Any]:
+    """``teachers`` of a training in backticks, with their ``share`` of the loss and the ``temperature``."""
     return {
-        "how": how, "start": start, "teachers": [f"`{name}`" for name in public_names(settings.get("teacher"))],
+        "teachers": [f"`{name}`" for name in public_names(settings.get("teacher"))],
         "share": f"{100 * settings.get('distill_weight', 0):.0f} %",
         "temperature": f"{settings.get('distill_temperature', 1):g}"}
 
 
-def _became(value: Any) -> str:
-    if isinstance(value, list) and len(value) == 2:
-        return f"{value[0]} became {value[1]}"
-    return str(value)
-
-
-def _pairs(entry: dict[str, Any]) -> Iterable[tuple[str, Any]]:
-    for key, value in entry.items():
-        if isinstance(value, dict):
-            yield from _pairs(value)
-        elif key not in ("step", "epoch"):
-            yield key, value
-
-
 def changes(settings: dict[str, Any]) -> list[str]:
-    """What was changed while a training ran, a line each.
+    """What was changed while a training ran, a sentence each, from ``changes`` of its args.json.
 
-    An entry of ``changes`` in args.json is a text, or says after which ``step`` what became what: ``{"step": 1200,
-    "precision": ["bf16", "fp32"]}``.
+    An entry says after how many whole ``epochs`` and how many steps (``step``) of the next one the settings in
+    ``before`` became those in ``after``.
     """
     told = []
     for entry in settings.get("changes") or []:
-        if isinstance(entry, dict):
-            epoch = f" of epoch {entry['epoch']}" if "epoch" in entry else ""
-            where = f"after step {entry['step']:,}{epoch}" if "step" in entry else "later"
-            what = ", ".join(f"{key.replace('_', ' ')}: {_became(value)}" for key, value in _pairs(entry))
-            told.append(f"It went on otherwise {where}: {what}.")
-        else:
-            told.append(str(entry))
+        what = ", ".join(f"{name} {before} became {entry['after'][name]}" for name, before in entry["before"].items())
+        steps = f" and {entry['step']:,} steps" if entry["step"] else ""
+        told.append(f"After {entry['epochs']} epochs{steps} it went on otherwise: {what}.")
     return told

@@ -15,6 +15,7 @@ from ..files import read_json, read_text
 from .command import train_command
 from .markdown import render
 from .metadata import front_matter
+from .origin import changes, teaching
 
 __all__ = ["shareable_settings", "user_card"]
 
@@ -80,6 +81,8 @@ def user_card(run: Path, repo_id: str) -> str:
         last = list(csv.DictReader(io.StringIO(read_text(run / "metrics.csv"))))[-1]
         held_out = "held_out_accuracy" in last
         accuracy = float(last["held_out_accuracy" if held_out else "test_accuracy"])
+        if not 0 <= accuracy <= 1:
+            raise ValueError(f"its last accuracy is {accuracy}")
     except (UserError, IndexError, KeyError, ValueError, TypeError) as error:
         raise UserError(f"{run} holds no finished training ({first_line(error)}); finish it with --resume") from None
     try:
@@ -113,6 +116,7 @@ def _card(repo_id: str, settings: dict[str, Any], config: dict[str, Any], accura
         "user_card",
         head=front_matter(metadata),
         name=name, arch=arch, repo_id=repo_id, ours=ours, start=_start(settings, base),
+        teaching=teaching(settings), changes=changes(settings),
         dataset=f"`{on_hub}`" if on_hub else f"the dataset `{dataset}`",
         accuracy=accuracy, where=where,
         classes=", ".join(f"{i} {c}" for i, c in enumerate(classes)) + "." if classes

@@ -11,7 +11,7 @@ import torch
 
 from ..errors import UserError, first_line
 
-__all__ = ["enough_memory", "most_held", "peak_memory"]
+__all__ = ["enough_memory", "is_out_of_memory", "most_held", "peak_memory"]
 
 
 def _resident(field: str) -> int | None:
@@ -70,10 +70,14 @@ def peak_memory(device: torch.device, work: Callable[[], object]) -> int | None:
     return None if resident is None or most is None else most - resident
 
 
-def _is_shortage(error: BaseException) -> bool:
-    # on a CPU, torch says it in a RuntimeError
+# Python's and torch's own errors apart, torch's allocators say it in a RuntimeError: on a CPU, and on Apple's GPUs
+_SAID = ("DefaultCPUAllocator", "can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory was too small, on whatever device."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+        isinstance(error, RuntimeError) and any(said in str(error) for said in _SAID))
 
 
 @contextmanager
@@ -89,6 +93,6 @@ def enough_memory(advice: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _is_shortage(error):
+        if not is_out_of_memory(error):
             raise
         raise UserError(f"out of memory ({first_line(error)}): {advice}") from None
