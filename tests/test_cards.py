@@ -444,11 +444,11 @@ def test_a_training_that_began_with_other_weights_says_which(copy):
     assert (
         "trained on from earlier weights of this hub (sha256 `0123456789ab`) on CIFAR-10, taught by `wrn_28_2.cifar10` "
         "and `big` as well (50 % of the loss is the distance from the mean of their logits at temperature 2).") in text
-    assert f"They began with earlier weights of this hub (sha256 `{'0123456789abcdef' * 4}`)." in text
+    assert f"The training began with earlier weights of this hub (sha256 `{'0123456789abcdef' * 4}`)." in text
     assert (
         "- After 3 epochs and 1,200 steps it went on otherwise: precision bf16 became fp32, threads 2 became 8.\n"
         "- After 5 epochs it went on otherwise: winograd on became off.\n\n```bash") in text
-    assert "from scratch" not in text
+    assert "), on from weights that were trained before." in first_line(text) and "from scratch" not in text
     assert "/home" not in text and check_text(text) == []
     text = retrained(copy, model=f"{arch}.cifar100", teacher="wrn_28_2.cifar10", changes=[], start_weights_sha256=None)
     assert f"fine-tuned from `{arch}.cifar100` on CIFAR-10, taught by `wrn_28_2.cifar10` as well" in text

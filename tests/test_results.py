@@ -349,7 +349,6 @@ import torch
 from wrn_hub.evaluation import memory
 memory._resident = lambda field: None  # which is Linux's
 assert memory.most_held(torch.device("cpu"))[0] > 1e7
-assert any(row["top1"] for row in wrn_hub.table())
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300, cwd=ROOT,
                    env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
