@@ -292,8 +292,12 @@ def test_a_missing_or_damaged_file_is_named(file, copy):
 
 
 def test_what_was_not_measured_is_said(copy):
-    change(copy, flip_agreement=None, corruptions=None)
+    results = json.loads((copy / "results.json").read_text())
+    for measure in ("top5", "flip_agreement", "corruptions", "speed", "peak_memory"):  # as without them
+        del results[measure]
+    (copy / "results.json").write_text(json.dumps(results))
     text = card_text(copy)
+    assert "| top-5 accuracy | Not measured |" in text and "name: top-5 accuracy" not in text
     assert "| the same answer for the mirrored image | Not measured |" in text and check_text(text) == []
     assert "corruptions.png" not in text
 
