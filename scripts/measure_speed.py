@@ -34,7 +34,8 @@ def main() -> None:
     names = args.models or timm.list_models(module="wide_resnet")
     table = measure_speeds(names, args.batch_size, args.precision, args.seconds, public_command(sys.argv))
     for name, net in table.nets.items():
-        print(f"{name}: {net.images_per_second:.0f} images/s, {net.memory / 2**20:.0f} MiB")
+        memory = "memory not known" if net.memory is None else f"{net.memory / 2**20:.0f} MiB"
+        print(f"{name}: {net.images_per_second:.0f} images/s, {memory}")
     table.write(args.output)
 
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from wrn_hub.benchmark.inference import pytorchcv_net
-from wrn_hub.benchmark.measure import Rival, paired_ratio, peak_memory, race, steps_for, training_flops
+from wrn_hub.benchmark.measure import Rival, paired_ratio, race, steps_for, training_flops
 from wrn_hub.benchmark.options import BenchmarkOptions
 from wrn_hub.benchmark.report import Benchmark, markdown, readme_section
 from wrn_hub.cards.plots import digest_of
 from wrn_hub.errors import UserError
+from wrn_hub.evaluation.memory import peak_memory
 from wrn_hub.kernels.winograd import computes
 from wrn_hub.models.wide_resnet import wide_resnet
 from wrn_hub.training.options import TrainOptions

@@ -1,4 +1,5 @@
 """Metrics against values worked out by hand, and the staged cards: up to date, complete, and true."""
+import dataclasses
 import json
 import math
 import re
@@ -12,6 +13,8 @@ import pytest
 import timm
 import torch
 import yaml
+from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import UndefinedError
 from PIL import Image
 
 import wrn_hub
@@ -19,9 +22,12 @@ from wrn_hub.cards import plots
 from wrn_hub.cards.card import PICTURES, card_text, check_card, write_card
 from wrn_hub.cards.command import train_command
 from wrn_hub.cards.index import check_cards, frontier
+from wrn_hub.cards.markdown import listed, render, table
 from wrn_hub.cards.metadata import check_metadata, check_text, front_matter
+from wrn_hub.cards.origin import changes, origin
 from wrn_hub.cards.plots import digest_of
-from wrn_hub.cards.reported import reported
+from wrn_hub.cards.reported import Reported, reported
+from wrn_hub.cards.standing import SHORT_EPOCHS, standing
 from wrn_hub.cards.timm_card import timm_card_text, timm_cards
 from wrn_hub.cli import Parser, add_options, options_from
 from wrn_hub.errors import UserError
@@ -123,8 +129,16 @@ GOOD = {
      "finite number"),
 ])
 def test_metadata_that_the_hub_would_refuse_is_seen(change, says):
-    assert check_metadata(front_matter(GOOD) + "# net\n") == []
-    assert any(says in line for line in check_metadata(front_matter({**GOOD, **change}) + "# net\n"))
+    assert check_metadata(f"---\n{yaml.safe_dump(GOOD)}---\n# net\n") == []
+    assert any(says in line for line in check_metadata(f"---\n{yaml.safe_dump({**GOOD, **change})}---\n# net\n"))
+
+
+def test_a_head_says_what_it_was_given_in_the_order_of_the_hubs_pages():
+    head = front_matter(ModelCardData(
+        tags=["timm"], library_name="timm", license="mit", model_name="net",
+        eval_results=[EvalResult("image-classification", "org/ünïcode", "name", "accuracy", 92.64)]))
+    assert head.startswith("---\nlicense: mit\nlibrary_name: timm\ntags:\n- timm\nmodel-index:\n- name: net\n")
+    assert "org/ünïcode" in head and head.endswith("value: 92.64\n---\n")
 
 
 def test_a_card_without_metadata_is_seen():
@@ -278,8 +292,12 @@ def test_a_missing_or_damaged_file_is_named(file, copy):
 
 
 def test_what_was_not_measured_is_said(copy):
-    change(copy, flip_agreement=None, corruptions=None)
+    results = json.loads((copy / "results.json").read_text())
+    for measure in ("top5", "flip_agreement", "corruptions", "speed", "peak_memory"):  # as without them
+        del results[measure]
+    (copy / "results.json").write_text(json.dumps(results))
     text = card_text(copy)
+    assert "| top-5 accuracy | Not measured |" in text and "name: top-5 accuracy" not in text
     assert "| the same answer for the mirrored image | Not measured |" in text and check_text(text) == []
     assert "corruptions.png" not in text
 
@@ -308,11 +326,181 @@ def test_a_picture_of_what_is_measured_no_more_goes(copy):
     assert not (copy / "corruptions.png").exists() and check_card(copy) == []
 
 
-@pytest.mark.parametrize("file, content", [("args.json", "{"), ("metrics.csv", "epoch\n1\n")])
-def test_a_record_of_the_training_that_can_not_be_read_is_named(file, content, copy):
+@pytest.mark.parametrize("file, content, says", [
+    ("args.json", "{", r"args.json: not JSON .*; stage the run again"),
+    ("args.json", "[]", r"args.json: holds a list, needed is a dict; stage the run again"),
+    ("args.json", "{}", r"args.json or metrics.csv can't be read .*; stage the run again"),
+    ("metrics.csv", "epoch\n1\n", r"args.json or metrics.csv can't be read .*; stage the run again"),
+    ("metrics.csv", "", r"args.json or metrics.csv can't be read .*; stage the run again"),
+])
+def test_a_record_of_the_training_that_can_not_be_read_is_named(file, content, says, copy):
+    before = (copy / "README.md").read_bytes()
     (copy / file).write_text(content)
-    with pytest.raises(UserError, match=r"args.json or metrics.csv can't be read"):
+    with pytest.raises(UserError, match=says):
         write_card(copy)
+    assert (copy / "README.md").read_bytes() == before
+
+
+def test_a_card_that_can_not_be_written_whole_leaves_the_old_one(copy, monkeypatch):
+    before = (copy / "README.md").read_bytes()
+    change(copy, date="2020-01-01T00:00:00+00:00")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        write_card(copy)
+    assert (copy / "README.md").read_bytes() == before and not list(copy.glob(".*"))
+
+
+# what the first line says
+
+def retrained(folder: Path, **settings: object) -> str:
+    """The card of the same weights, had they been trained otherwise."""
+    before = json.loads((folder / "args.json").read_text())
+    (folder / "args.json").write_text(json.dumps({**before, **settings}))
+    return card_text(folder)
+
+
+def first_line(text: str) -> str:
+    return text.split("\n# ")[1].split("\n")[2]
+
+
+def test_the_interval_is_wilsons():
+    """Newcombe, Statistics in Medicine 17, 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
+    for right, count, low, high in (
+            (81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611), (1, 29, 0.0061, 0.1718)):
+        assert metrics.interval(right / count, count) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_the_first_line_says_how_sure_how_far_behind_and_how_long_trained():
+    line = first_line(card_text(ROOT / "wrn_40_2.cifar10"))
+    top1 = Results.read(ROOT / "wrn_40_2.cifar10" / "results.json").top1
+    low, high = metrics.interval(top1, 10_000)
+    assert line.startswith(f"**{100 * top1:.2f} %** of the 10,000 test images of CIFAR-10")
+    assert f"95 % interval {100 * low:.2f} to {100 * high:.2f} %" in line
+    assert "the paper's 94.67 % (preprocessing: ZCA whitening), " in line and "94.87 % (torchdistill" in line
+    assert re.search(r"Trained for \d+ epochs? \(", line)
+
+
+@pytest.mark.parametrize("points, epochs, short", [
+    (-0.6, SHORT_EPOCHS - 1, True),
+    (-0.6, SHORT_EPOCHS, False),  # behind, but not for want of epochs
+    (-0.5, SHORT_EPOCHS - 1, False),  # as good as what others report, however short
+    (0.3, 1, False),
+    (-0.6, None, None),  # a record without the epochs says neither
+])
+def test_a_run_is_short_that_had_few_epochs_and_is_behind(points, epochs, short, monkeypatch):
+    others = [Reported(5.0, "the paper, Table 0", "mean/std"), Reported(1.0, "somebody", "ZCA whitening")]
+    monkeypatch.setattr("wrn_hub.cards.standing.reported", lambda *_: others)
+    results = dataclasses.replace(Results.read(ROOT / STAGED[0] / "results.json"), top1=0.95 + points / 100)
+    assert standing("net", "cifar10", results, epochs and {"epochs": epochs}).short_run is short
+
+
+def test_of_a_net_of_which_others_report_nothing_the_epochs_decide(monkeypatch):
+    monkeypatch.setattr("wrn_hub.cards.standing.reported", lambda *_: [])
+    results = Results.read(ROOT / STAGED[0] / "results.json")
+    assert [standing("net", "cifar10", results, {"epochs": n}).short_run for n in (29, 30)] == [True, False]
+
+
+def test_a_short_run_is_marked_everywhere():
+    for row in wrn_hub.table():
+        if row["top1"] is not None:
+            name = f"{row['model']}.{row['dataset']}"
+            text, short = (ROOT / name / "README.md").read_text(), row["short_run"]
+            assert isinstance(short, bool)
+            assert row["epochs"] == json.loads((ROOT / name / "args.json").read_text())["epochs"]
+            assert ("**A short run**" in first_line(text)) is short
+            assert ("short-run" in yaml.safe_load(text.split("---\n")[1])["tags"]) is short
+            assert (f"({name}/README.md), short run |" in (ROOT / "README.md").read_text()) is short
+        else:
+            assert row["short_run"] is None
+
+
+def test_corruptions_of_fewer_images_than_usual_say_so(copy):
+    assert "mean of all below |" in card_text(copy)
+    results = json.loads((copy / "results.json").read_text())
+    change(copy, corruptions={**results["corruptions"], "images": 200})
+    assert "mean of all below (200 images) |" in card_text(copy)
+
+
+def test_speed_and_memory_are_those_of_all_nets_not_the_evaluators(copy):
+    before = card_text(copy)
+    change(copy, speed={"images_per_second": 12345.0, "batch_size": 250}, peak_memory={"bytes": 2**40, "what": "all"})
+    text = card_text(copy)
+    (changed,) = (a for a, b in zip(before.splitlines(), text.splitlines(), strict=True) if a != b)
+    assert changed.startswith("| results.json |")
+    nets = json.loads((ROOT / "speed.json").read_text())["nets"]
+    assert f"| {nets[copy.name.partition('.')[0]]['images_per_second']:,.0f} images/s, fp32, batch" in text
+
+
+def test_a_training_that_began_with_other_weights_says_which(copy):
+    arch = copy.name.partition(".")[0]
+    assert "trained from scratch on CIFAR-10." in card_text(copy)
+    text = retrained(
+        copy, pretrained=True, start_weights_sha256="0123456789abcdef" * 4,
+        teacher=["wrn_28_2.cifar10", "/home/me/big"],
+        distill_weight=0.5, distill_temperature=2.0, changes=[
+            {"epochs": 3, "step": 1200, "before": {"precision": "bf16", "threads": 2},
+             "after": {"precision": "fp32", "threads": 8}},
+            {"epochs": 5, "step": 0, "before": {"winograd": "on"}, "after": {"winograd": "off"}}])
+    assert (
+        "trained on from earlier weights of this hub (sha256 `0123456789ab`) on CIFAR-10, taught by `wrn_28_2.cifar10` "
+        "and `big` as well (50 % of the loss is the distance from the mean of their logits at temperature 2).") in text
+    assert f"The training began with earlier weights of this hub (sha256 `{'0123456789abcdef' * 4}`)." in text
+    assert (
+        "- After 3 epochs and 1,200 steps it went on otherwise: precision bf16 became fp32, threads 2 became 8.\n"
+        "- After 5 epochs it went on otherwise: winograd on became off.\n\n```bash") in text
+    assert "), on from weights that were trained before." in first_line(text) and "from scratch" not in text
+    assert "/home" not in text and check_text(text) == []
+    text = retrained(copy, model=f"{arch}.cifar100", teacher="wrn_28_2.cifar10", changes=[], start_weights_sha256=None)
+    assert f"fine-tuned from `{arch}.cifar100` on CIFAR-10, taught by `wrn_28_2.cifar10` as well" in text
+    assert "whose sha256 isn't on record" in text and "the distance from its logits" in text
+
+
+def test_older_records_of_a_training_are_understood():
+    told = origin("wrn_16_2", "cifar10", {"model": "wrn_16_2", "pretrained": False, "teacher": None})
+    assert (told["how"], told["start"], told["teachers"]) == ("trained from scratch", None, [])
+    assert changes({}) == changes({"changes": []}) == []
+
+
+# Markdown
+
+def test_a_table_is_markdown_whatever_its_cells():
+    rows = [["a|b", "1"], ["two\nlines", "1,000"]]
+    assert table(["name", "value"], rows, right=[1]) == (
+        "| name | value |\n| --- | ---: |\n| a\\|b | 1 |\n| two lines | 1,000 |")
+    assert table(["name", "n"], [["a", "1,000"]], right=[1], padded=True) == (
+        "| name |     n |\n| ---- | ----: |\n| a    | 1,000 |")
+
+
+def test_a_list_of_names():
+    assert [listed(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
+
+
+def test_a_template_without_one_of_its_values_is_no_page():
+    with pytest.raises(UndefinedError):
+        render("timm_card", head="---\n---\n")
+
+
+@pytest.mark.parametrize("name", [*STAGED, *timm_cards(), "."])
+def test_the_markdown_is_clean(name):
+    text = (ROOT / name / "README.md").read_text(encoding="utf-8")
+    assert text.endswith("\n") and not text.endswith("\n\n")
+    prose = re.sub(r"```.*?```", "```", text, flags=re.DOTALL)
+    assert "\n\n\n" not in prose and not re.search(r"[ \t]+$", prose, re.MULTILINE)
+    for kind in (r"#+ ", r"\|", r"!\[", r"<details>"):  # each begins after a blank line, or goes on
+        assert not re.search(rf"^(?!{kind}|\s*$).*\n{kind}", prose, re.MULTILINE), kind
+
+
+def test_every_number_that_others_report_has_its_footnote():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    notes = dict(re.findall(r"^\[\^(\d+)\]: (.+)$", text, re.MULTILINE))
+    assert set(re.findall(r"%\[\^(\d+)\]", text)) == set(notes)
+    best = min(reported("wrn_28_10", "cifar10"), key=lambda entry: entry.error)
+    (number,) = re.findall(r"`wrn_28_10`.*cifar10.*\| 97\.61 %\[\^(\d+)\] \|", text)
+    assert notes[number] == f"{best.source}; {best.preprocessing}"
 
 
 # pictures and tables

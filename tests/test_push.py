@@ -117,6 +117,26 @@ def test_the_card_names_what_it_was_fine_tuned_from(run, settings, base, start):
     assert metadata(card).get("base_model") == base and start in card
 
 
+def test_the_card_names_the_teachers_without_their_place_on_the_machine(run):
+    assert "taught" not in user_card(run, "ada/mine")
+    change(run, teacher=["/home/ada/big", "wrn_28_2.cifar10"], distill_weight=0.9, distill_temperature=4.0)
+    card = user_card(run, "ada/mine")
+    assert "on the dataset `sample`, taught by `big` and `wrn_28_2.cifar10` as well (90 % of the loss" in card
+    assert "--teacher big,wrn_28_2.cifar10" in card and "/home" not in card
+
+
+@pytest.mark.parametrize("file, content, says", [
+    ("metrics.csv", "epoch,lr\n1,0.1\n", "holds no finished training"),  # killed before the last row was written
+    ("metrics.csv", "test_accuracy\nnan\n", "holds no finished training .its last accuracy is nan"),
+    ("args.json", "[1]", "holds no finished training"),
+    ("args.json", "{}", "args.json or config.json is not as training writes it"),
+])
+def test_a_run_whose_files_are_damaged_has_no_card(run, file, content, says):
+    (run / file).write_text(content)
+    with pytest.raises(UserError, match=says):
+        user_card(run, "ada/mine")
+
+
 @pytest.mark.parametrize("settings, datasets", [
     (dict(dataset="cifar10", data_dir="/home/ada/data"), ["uoft-cs/cifar10"]),
     (dict(dataset="uoft-cs/cifar100"), ["uoft-cs/cifar100"]),

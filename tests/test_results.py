@@ -1,4 +1,5 @@
 """Corrupted images, what evaluate.py measures and keeps, and the same from two processes as from one."""
+import copy
 import json
 import os
 import shutil
@@ -11,20 +12,28 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import load_file
+from timm.data import ImageNetInfo
 
 import wrn_hub  # noqa: F401
 from wrn_hub.data import ImageDataset
+from wrn_hub.data.classes import fitting_order, logits_for
 from wrn_hub.errors import UserError
 from wrn_hub.evaluation import metrics
 from wrn_hub.evaluation.corruptions import KINDS, SEVERITIES, corrupt
 from wrn_hub.evaluation.cost import cost_of
-from wrn_hub.evaluation.evaluate import evaluate, public_command
+from wrn_hub.evaluation.evaluate import evaluate, evaluate_source, public_command
+from wrn_hub.evaluation.memory import enough_memory
+from wrn_hub.evaluation.options import EvaluateOptions
+from wrn_hub.evaluation.predict import predict
 from wrn_hub.evaluation.results import Results
 from wrn_hub.evaluation.speed import SpeedTable, measure_speeds
 from wrn_hub.kernels.winograd import WinogradConv2d
+from wrn_hub.models.build import class_names
 from wrn_hub.models.export import save_model
 from wrn_hub.processes import accelerator_for
+from wrn_hub.training.distill import Teacher
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -124,7 +133,9 @@ def dataset() -> ImageDataset:
 
 
 def test_everything_that_is_kept_fits_together(net, dataset, tmp_path):
-    results = evaluate(net, "mine", dataset, accelerator_for("fp32"), "evaluate.py", None, 20, 10, 3, tmp_path)
+    results = evaluate(
+        net, "mine", dataset, accelerator_for("fp32"),
+        EvaluateOptions(batch_size=20, corruption_images=10, seed=3, output=str(tmp_path)), "evaluate.py")
     assert Results.read(tmp_path / "results.json") == results
     kept, worst = load_file(tmp_path / "logits.safetensors"), load_file(tmp_path / "worst.safetensors")
     assert results.top1 == metrics.top_k(kept["logits"], kept["labels"]) and results.top1 < 1
@@ -139,16 +150,17 @@ def test_everything_that_is_kept_fits_together(net, dataset, tmp_path):
 
 
 def test_mirrored_and_corrupted_images_can_be_left_out(net, dataset):
-    results = evaluate(net, "mine", replace(dataset, revision="0" * 40), accelerator_for("fp32"), corruption_images=0)
+    results = evaluate(
+        net, "mine", replace(dataset, revision="0" * 40), accelerator_for("fp32"), EvaluateOptions(corruption_images=0))
     assert results.corruptions is None and results.flip_agreement is None
     assert results.dataset.revision == "0" * 40
 
 
 def test_winograd_for_the_copies_changes_neither_their_results_nor_the_model(net, dataset, monkeypatch):
-    quick = evaluate(net, "mine", dataset, accelerator_for("fp32"), corruption_images=50)
+    quick = evaluate(net, "mine", dataset, accelerator_for("fp32"), EvaluateOptions(corruption_images=50))
     assert not any(isinstance(module, WinogradConv2d) for module in net.modules())
     monkeypatch.setattr("wrn_hub.evaluation.evaluate.computes", lambda dtype: False)
-    direct = evaluate(net, "mine", dataset, accelerator_for("fp32"), corruption_images=50)
+    direct = evaluate(net, "mine", dataset, accelerator_for("fp32"), EvaluateOptions(corruption_images=50))
     assert (quick.flip_agreement, quick.corruptions) == (direct.flip_agreement, direct.corruptions)
 
 
@@ -201,12 +213,154 @@ def test_a_folder_below_the_working_directory_is_recorded_as_relative(tmp_path, 
     assert public_command(["evaluate.py", f"--output={tmp_path}/a/b"]) == "evaluate.py --output=a/b"
 
 
+# classes by their names
+
+@pytest.mark.parametrize("own, wanted, order", [
+    (["dog", "cat"], ["cat", "dog"], [1, 0]),
+    (["aquarium_fish", "Sea"], ["sea", "Aquarium  fish"], [1, 0]),
+    (["crane", "ant", "crane"], ["crane", "crane", "ant"], [0, 2, 1]),  # the bird, then the machine
+    (["cat", "dog"], ["cat", "bird"], None),
+    (["cat", "cat"], ["cat", "dog"], None),
+])
+def test_the_same_classes_in_another_order_are_found(own, wanted, order):
+    assert fitting_order(own, wanted) == order
+
+
+def test_folders_called_as_imagenets_are_known_to_nets_of_it():
+    net = timm.create_model("wrn_50_2", device="meta")
+    ids = ImageNetInfo("imagenet-1k").label_names()
+    assert logits_for(net, "net", ids, "choose another") is None
+    assert logits_for(net, "net", ids[::-1], "choose another").tolist() == list(range(999, -1, -1))
+    assert logits_for(net, "net", class_names(net)[1:] + class_names(net)[:1], "choose another").tolist()[:2] == [1, 2]
+    assert logits_for(net, "net", [str(i) for i in range(1000)], "choose another") is None  # nobody named them
+
+
+@pytest.fixture
+def pets(tmp_path) -> Path:
+    """Folders of black cats and white dogs, and beside them a net of the classes dog and cat that knows the colours."""
+    for number in range(10):
+        for label, shade in (("cat", 0), ("dog", 255)):
+            (tmp_path / "pets" / label).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((8, 8, 3), shade, np.uint8)).save(tmp_path / "pets" / label / f"{number}.png")
+    torch.manual_seed(0)
+    model = timm.create_model("wrn_10_2", num_classes=2).eval()
+    images = torch.stack([torch.ones(3, 8, 8), -torch.ones(3, 8, 8)])
+    with torch.no_grad():
+        white, black = model.forward_head(model.forward_features(images), pre_logits=True)
+        model.head.fc.weight.copy_(torch.stack([white - black, black - white]))
+        model.head.fc.bias.copy_(torch.tensor([-1.0, 1.0]) * ((white - black) @ (white + black) / 2))
+    model.pretrained_cfg = {**model.pretrained_cfg, "input_size": (3, 8, 8)}
+    save_model(model, tmp_path / "net", classes=("Dog", "Cat"))
+    return tmp_path
+
+
+def options(folder: Path, **changes: object) -> EvaluateOptions:
+    return EvaluateOptions(**{
+        "model": str(folder / "net"), "dataset": str(folder / "pets"), "corruption_images": 0, "image_size": 8,
+        **changes})
+
+
+def test_a_net_with_the_classes_in_another_order_is_measured_by_their_names(pets):
+    found = evaluate_source(options(pets, output=str(pets / "out")))
+    assert found.top1 == 1.0 and found.match_classes == "name"
+    kept = load_file(pets / "out" / "logits.safetensors")
+    assert metrics.top_k(kept["logits"], kept["labels"]) == 1.0
+    as_they_stand = evaluate_source(options(pets, match_classes="order"))
+    assert as_they_stand.top1 == 0.0 and as_they_stand.match_classes == "order"
+
+
+def test_classes_that_do_not_fit_are_refused_with_both_lists(pets):
+    (pets / "pets" / "dog").rename(pets / "pets" / "wolf")
+    with pytest.raises(UserError, match=r"net has other classes .*: 'dog' are its alone, 'wolf' the dataset's; .*"
+                                        "--match-classes order"):
+        evaluate_source(options(pets))
+    assert evaluate_source(options(pets, match_classes="order")).match_classes == "order"
+
+
+def test_a_teacher_with_the_classes_in_another_order_answers_in_the_students(pets):
+    student = timm.create_model("wrn_10_2", num_classes=2)
+    images, cpu = torch.randn(3, 3, 8, 8), torch.device("cpu")
+    as_it_stands = Teacher(str(pets / "net"), student, ("dog", "cat"), cpu)(images)
+    assert torch.equal(Teacher(str(pets / "net"), student, ("cat", "dog"), cpu)(images), as_it_stands.flip(1))
+    with pytest.raises(UserError, match="'dog' are its alone, 'wolf' the dataset's; take one that was trained on it"):
+        Teacher(str(pets / "net"), student, ("cat", "wolf"), cpu)
+
+
+# what is no measurement
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_answers_that_are_not_finite_are_no_measurement(value, net, dataset, tmp_path):
+    broken = copy.deepcopy(net)
+    with torch.no_grad():
+        broken.head.fc.bias[0] = value
+    with pytest.raises(UserError, match="mine answers 50 of 50 images with nan or inf"):
+        evaluate(broken, "mine", dataset, accelerator_for("fp32"), EvaluateOptions(output=str(tmp_path)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_prediction_is_made_of_weights_that_are_not_finite(net, tmp_path):
+    broken = copy.deepcopy(net)
+    with torch.no_grad():
+        broken.head.fc.bias[0] = float("nan")
+    save_model(broken, tmp_path / "net")
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
+    with pytest.raises(UserError, match="nan"):
+        predict([tmp_path / "image.png"], str(tmp_path / "net"))
+
+
+def test_out_of_memory_is_one_line(net, dataset, monkeypatch, pets):
+    with pytest.raises(UserError, match=r"out of memory \(.*allocat.*\): fewer"), enough_memory("fewer"):
+        torch.empty(2**60, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="shapes"), enough_memory("fewer"):
+        torch.ones(2, 3) @ torch.ones(2, 3)  # another fault stays what it is
+    monkeypatch.setattr("wrn_hub.evaluation.evaluate.load_dataset", lambda *_: np.empty(2**50))
+    with pytest.raises(UserError, match=r"out of memory .*try a smaller --batch-size"):
+        evaluate_source(options(pets))
+
+
+@pytest.mark.parametrize("change, says", [
+    ({"batch_size": 0}, "batch_size = 0: allowed is 1"), ({"corruption_images": -1}, "corruption_images = -1"),
+    ({"image_size": 0}, "image_size = 0"), ({"seed": 2**40}, "seed = 1099511627776"),
+    ({"split": "all"}, "split = 'all': allowed are test, train"), ({"precision": "int8"}, "precision = 'int8'"),
+    ({"match_classes": "luck"}, "match_classes = 'luck': allowed are name, order"),
+])
+def test_a_setting_that_means_nothing_is_refused(change, says):
+    with pytest.raises(UserError, match=says):
+        EvaluateOptions(**change)
+
+
+def test_every_module_can_be_imported_where_resource_and_fcntl_are_absent():
+    """As on Windows; other packages, which have their own ways there, keep them."""
+    code = """
+import builtins, pkgutil
+whole = builtins.__import__
+
+def windows(name, globals=None, *rest, **more):
+    if name in ("resource", "fcntl") and (globals or {}).get("__name__", "").startswith("wrn_hub"):
+        raise ModuleNotFoundError(name)
+    return whole(name, globals, *rest, **more)
+
+builtins.__import__ = windows
+import wrn_hub
+for module in pkgutil.walk_packages(wrn_hub.__path__, "wrn_hub."):
+    if not module.name.endswith("__main__"):
+        __import__(module.name)
+import torch
+from wrn_hub.evaluation import memory
+memory._resident = lambda field: None  # which is Linux's
+assert memory.most_held(torch.device("cpu"))[0] > 1e7
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300, cwd=ROOT,
+                   env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
+
+
 # the schema
 
 @pytest.fixture(scope="module")
 def measured(net, dataset, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("measured")
-    evaluate(net, "mine", dataset, accelerator_for("fp32"), corruption_images=1, output=folder)
+    evaluate(
+        net, "mine", dataset, accelerator_for("fp32"), EvaluateOptions(corruption_images=1, output=str(folder)))
     return folder / "results.json"
 
 
@@ -216,18 +370,54 @@ def written(measured, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("change, says", [
-    ({"topone": 0.5}, r"unknown \['topone'\]"),
     ({"nll": ...}, r"missing \['nll'\]"),
     ({"schema_version": 1}, "version 1 of results.json, needed is 2"),
-    ({"dataset": {"name": "cifar10"}}, r"dataset: missing \['fingerprint', 'images', 'revision', 'split'\]"),
+    ({"schema_version": 3}, "version 3 of results.json, this package reads 2: update it"),
+    ({"schema_version": "2"}, "version 2 of results.json, needed is 2"),
+    ({"dataset": {"name": "cifar10"}}, r"dataset: missing \['fingerprint', 'images', 'split'\]"),
+    ({"dataset": "cifar10"}, r'dataset: is "cifar10", needed are the fields of Dataset'),
     ({"corruptions": {}}, r"corruptions: missing"),
-    ({"speed": None}, r"speed: missing"),
+    ({"corruptions": {"images": 9, "seed": 0, "clean": 0.5, "accuracy": {}}}, "corruptions: accuracy lacks figures"),
+    ({"corruptions": {"images": 9, "seed": 0, "clean": 0.5, "accuracy": {"JPEG": [0.5, "0.4"]}}},
+     r'accuracy, JPEG, 1: is "0.4", needed is a finite number'),
+    ({"speed": []}, r"speed: is \[\], needed are the fields of Speed"),
+    ({"top1": "0.5"}, r'top1: is "0.5", needed is a finite number'),
+    ({"top1": True}, r"top1: is true, needed is a finite number"),
+    ({"top1": None}, r"top1: is null, needed is a finite number"),
+    ({"top1": float("nan")}, r"top1: is NaN, needed is a finite number"),
+    ({"flip_agreement": float("inf")}, r"flip_agreement: is Infinity, needed is a finite number"),
+    ({"nll": 10**400}, r"nll: is 1000.*\.\.\., needed is a finite number"),
+    ({"top1": 93.34}, r"top1: is 93.34, needed is a share from 0 to 1"),
+    ({"dataset": {"name": "x", "split": "test", "images": 0, "fingerprint": "0"}}, "dataset: images: is 0, needed"),
+    ({"parameters": 1.5}, r"parameters: is 1.5, needed is a whole number"),
+    ({"versions": ["torch"]}, r'versions: is \["torch"\], needed is a dict'),
+    ({"per_class": {"a": "all"}}, r'per_class, a: is "all", needed is a finite number'),
+    ({"preprocessing": {"size": 32, "mean": 0.5, "std": [1]}}, r"preprocessing, mean: is 0.5, needed is a list"),
 ])
-def test_a_field_too_many_or_too_few_is_refused(change, says, written):
+def test_what_is_wrong_in_a_results_file_is_named_in_one_line(change, says, written):
     content = {**json.loads(written.read_text()), **change}
     written.write_text(json.dumps({key: value for key, value in content.items() if value is not ...}))
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=says) as refused:
         Results.read(written)
+    assert str(refused.value).startswith(str(written)) and "\n" not in str(refused.value)
+
+
+def test_a_file_with_fewer_measures_and_one_with_more_are_read(written, caplog):
+    """The one is of an older version of the package, the other of a newer one."""
+    caplog.set_level("INFO")
+    content = json.loads(written.read_text())
+    newer = {**content, "adversarial": 0.1, "dataset": {**content["dataset"], "licence": "unknown"}}
+    written.write_text(json.dumps(newer))
+    known = Results.read(written)
+    assert [record.message.partition(": ")[2] for record in caplog.records] == [
+        f"passed over {name}, which this version of wrn_hub doesn't know" for name in ("adversarial", "licence")]
+    for name in ("top5", "flip_agreement", "corruptions", "speed", "peak_memory", "processes", "match_classes"):
+        del content[name]
+    del content["dataset"]["revision"], content["preprocessing"]["crop_pct"]
+    written.write_text(json.dumps(content))
+    older = Results.read(written)
+    assert older.top1 == known.top1 and older.corruptions is older.speed is older.match_classes is None
+    assert older.preprocessing.agrees(known.preprocessing) and "corrupted" not in older.summary()
 
 
 @pytest.mark.parametrize("content", ["<html>", "[]", "", "\udcff"])

@@ -133,7 +133,7 @@ BAD = {
     "a crop larger than the image": (["train", "--dataset", "sample", "--image-size", "8", "--crop-padding", "8"],
                                      "crop padding 8: allowed are 0 to 7"),
     "a file in place of a folder": (["evaluate", "--output", __file__], "name the folder"),
-    "fewer images than none": (["evaluate", "--corruption-images", "-1"], "allowed are"),
+    "fewer images than none": (["evaluate", "--corruption-images", "-1"], "allowed is 0"),
     "no folder to write to": (["predict", "cat.jpg", "--output", "no/said.txt"], "there is no folder no; make it"),
     "a folder to write to": (["predict", "cat.jpg", "--output", "."], "is a folder; name a file in it"),
     "a file without the marks of a table": (["list_models", __file__], "lacks the lines <!-- models -->"),

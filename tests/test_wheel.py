@@ -44,8 +44,14 @@ def test_pretrained_weights_load_from_the_wheel_without_a_network(installed):
 def test_the_table_of_what_was_measured_comes_with_the_wheel(installed):
     out = run(installed, (
         "import wrn_hub; "
-        "print(*[row['model'] for row in wrn_hub.table() if row['top1'] and row['images_per_second']])"))
+        "print(*[row['model'] for row in wrn_hub.table() "
+        "if row['top1'] and row['images_per_second'] and row['short_run'] is not None])"))
     assert "wrn_16_2" in out.split()
+
+
+def test_the_templates_of_the_cards_come_with_the_wheel(installed):
+    assert "# wrn_50_2" in run(installed, (
+        "from wrn_hub.cards.timm_card import timm_card_text; print(timm_card_text('wrn_50_2'))")).splitlines()
 
 
 def test_the_sample_comes_with_the_wheel(installed):

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 # The extra of pyproject.toml that brings a package which not everybody needs.
 EXTRAS = {
-    "matplotlib": "cards", "starlette": "hub", "uvicorn": "hub", "markdown_it": "hub", "jinja2": "hub", "nh3": "hub"}
+    "matplotlib": "cards", "starlette": "hub", "uvicorn": "hub", "markdown_it": "hub", "nh3": "hub"}
 
 
 class Parser(argparse.ArgumentParser):

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from ..data import ImageDataset
+from ..evaluation.memory import peak_memory
 from ..models.wide_resnet import wide_resnet
 from ..training.options import TrainOptions
 from ..training.trainer import train, uses_winograd
-from .measure import Rival, Steps, paired_ratio, peak_memory, race, steps_for, training_flops, two_steps
+from .measure import Rival, Steps, paired_ratio, race, steps_for, training_flops, two_steps
 from .options import BenchmarkOptions
 from .train import bare_steps, random_images
 

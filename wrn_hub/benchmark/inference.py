@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..evaluation.memory import peak_memory
 from ..kernels.winograd import computes, winograd
 from ..models.build import ModelSource, compiled
 from ..models.fold import fold_batch_norm
-from .measure import Rival, Steps, peak_memory, race, row, steps_for, two_steps
+from .measure import Rival, Steps, race, row, steps_for, two_steps
 from .options import BenchmarkOptions
 
 __all__ = ["forward_steps", "measure_inference", "pytorchcv_net"]

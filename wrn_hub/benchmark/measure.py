@@ -1,13 +1,9 @@
 """Time and memory of rivals that take turns, so that a machine that is busy for a while slows all of them."""
-import ctypes
-import gc
 import math
 import statistics
-import sys
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,8 +12,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 __all__ = [
-    "Rival", "Steps", "clock", "matmul", "paired_ratio", "peak_memory", "race", "row", "steps_for", "synchronize",
-    "training_flops", "turns", "two_steps"]
+    "Rival", "Steps", "clock", "matmul", "paired_ratio", "race", "row", "steps_for", "synchronize", "training_flops",
+    "turns", "two_steps"]
 
 Steps = Generator[None, None, None]
 SETTLE = 0.5  # seconds in which worker processes fill their queues, before the next rival's turn
@@ -113,35 +109,6 @@ def row(name: str, seconds: list[float], images: int, baseline: list[float], mem
     return {
         "name": name, "images_per_second": images / statistics.median(seconds),
         "ratio": paired_ratio(baseline, seconds), "peak_memory": memory, "seconds": seconds}
-
-
-def _resident(field: str) -> int:
-    status = Path("/proc/self/status").read_text()
-    return int(status.split(f"{field}:")[1].split()[0]) * 1024
-
-
-def peak_memory(device: torch.device, work: Callable[[], object]) -> int | None:
-    """Bytes that ``work`` needs at its worst, over what was in use before.
-
-    On a GPU what PyTorch allocates there. On a CPU under Linux what is resident in this process, libraries' own
-    buffers included and worker processes left out. None elsewhere.
-    """
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        work()
-        return torch.cuda.max_memory_allocated(device) - before
-    if device.type != "cpu" or not sys.platform.startswith("linux"):
-        return None
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:  # else memory that was freed before stays resident and is counted as in use
-        trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
-    before = _resident("VmRSS")
-    work()
-    return _resident("VmHWM") - before
 
 
 def matmul(precision: str, side: int, device: torch.device) -> tuple[int, Rival]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..errors import UserError
-from ..training.options import option
+from ..options import option
 
 __all__ = ["SECTIONS", "BenchmarkOptions"]
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..cards.markdown import table
 from ..errors import UserError
 from ..files import write_whole
 from .options import AXES
@@ -57,7 +58,7 @@ class Benchmark:
             UserError: it is not JSON, is of another version, or lacks or adds a field.
         """
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: not a benchmark ({error}); measure with scripts/benchmark.py") from None
         known = {item.name for item in fields(cls)}
@@ -70,12 +71,7 @@ class Benchmark:
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table whose columns stand below each other on a screen too."""
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    line = "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
-    text = [" | ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-            for row in [head, *rows]]
-    return "\n".join([f"| {text[0]} |", line, *(f"| {row} |" for row in text[1:])]) + "\n"
+    return table(head, rows, right=range(1, len(head)), padded=True) + "\n"
 
 
 def _number(value: float) -> str:

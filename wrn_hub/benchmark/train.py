@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from ..data import ImageDataset
+from ..evaluation.memory import peak_memory
 from ..kernels.winograd import winograd
 from ..models.build import ModelSource, compiled
 from ..training.options import TrainOptions
@@ -29,7 +30,6 @@ from .measure import (
     Steps,
     matmul,
     paired_ratio,
-    peak_memory,
     row,
     steps_for,
     synchronize,

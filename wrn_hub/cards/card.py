@@ -4,7 +4,6 @@ A card is a pure function of results.json, the kept logits and images, args.json
 can be made again and compared byte for byte. What was measured and what others report never stand in one table.
 """
 import csv
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,23 +14,26 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from huggingface_hub import EvalResult, ModelCardData
 
 from ..errors import UserError
 from ..evaluation import metrics
 from ..evaluation.corruptions import KINDS
+from ..evaluation.options import EvaluateOptions
 from ..evaluation.results import Results
 from ..facts import DATASETS
+from ..files import read_json, read_tensors, write_whole
 from ..weights import MANIFEST, file_sha256
 from . import plots
 from .command import train_command
+from .markdown import megabytes, percent, render, table
 from .metadata import check_metadata, check_text, front_matter
-from .reported import Reported, reported
+from .origin import changes, origin, public_names
+from .reported import OUR_PREPROCESSING, Reported, reported
+from .standing import SHORT_EPOCHS, SHORT_POINTS, behind, standing
+from .variants import speeds
 
-__all__ = [
-    "BIBTEX", "Staged", "card_text", "check_card", "classify_snippet", "features_snippet", "percent", "reported_table",
-    "table", "write_card"]
+__all__ = ["Staged", "card_text", "check_card", "reported_table", "write_card"]
 
 PICTURES = {
     "curve.png": "Accuracy by epoch on the training images, with their augmentation, and on the test split",
@@ -42,25 +44,8 @@ PICTURES = {
     "worst.png": "The mistakes made with the least probability for the true class: what is true, and what was said",
 }
 
-BIBTEX = """```bibtex
-@inproceedings{zagoruyko2016wide,
-  title     = {Wide Residual Networks},
-  author    = {Sergey Zagoruyko and Nikos Komodakis},
-  booktitle = {British Machine Vision Conference (BMVC)},
-  year      = {2016}
-}
-```"""
-
 _REMAKE = "run scripts/make_cards.py"
-
-
-def percent(share: float) -> str:
-    """A share from 0 to 1 in %, with two digits."""
-    return f"{100 * share:.2f} %"
-
-
-def _maybe(value: float | None) -> str:
-    return "Not measured" if value is None else percent(value)
+USUAL_IMAGES = EvaluateOptions().corruption_images
 
 
 @dataclass(frozen=True)
@@ -117,59 +102,78 @@ class Staged:
         found = [self.results.top1]
         for path in sorted(self.folder.glob("results.seed*.json")):
             other = Results.read(path)
-            same = ("dataset", "preprocessing", "precision")
-            if any(getattr(other, key) != getattr(self.results, key) for key in same):
+            alike = other.dataset == self.results.dataset and other.precision == self.results.precision
+            if not (alike and other.preprocessing.agrees(self.results.preprocessing)):
                 raise UserError(f"{self.name}/{path.name} was measured on other images or otherwise than results.json")
             found.append(other.top1)
         return found
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        return json.loads((self.folder / "args.json").read_text())
+        try:
+            settings = read_json(self.folder / "args.json")
+        except UserError as error:
+            raise UserError(f"{error}; stage the run again") from None
+        if settings.get("teacher"):
+            settings["teacher"] = public_names(settings["teacher"])
+        return settings
 
     @cached_property
     def rows(self) -> list[dict[str, str]]:
-        with open(self.folder / "metrics.csv", newline="") as file:
+        with open(self.folder / "metrics.csv", newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 
-    def _tensors(self, name: str) -> dict[str, torch.Tensor]:
+    def _tensors(self, name: str, *needed: str) -> dict[str, torch.Tensor]:
         try:
-            return load_file(self.folder / name)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{self.name}/{name} can't be read ({error}); measure again with scripts/evaluate.py"
-                            ) from None
+            tensors = read_tensors(self.folder / name)
+        except UserError as error:
+            raise UserError(f"{error}; measure again with scripts/evaluate.py") from None
+        if missing := sorted({*needed} - tensors.keys()):
+            raise UserError(f"{self.folder / name}: lacks {', '.join(missing)}; measure again with scripts/evaluate.py")
+        return tensors
 
     @cached_property
     def kept(self) -> dict[str, torch.Tensor]:
-        return self._tensors("logits.safetensors")
+        return self._tensors("logits.safetensors", "logits", "labels")
 
     @cached_property
     def worst(self) -> dict[str, torch.Tensor]:
-        return self._tensors("worst.safetensors")
+        return self._tensors("worst.safetensors", "images", "index")
 
 
-def _metadata(staged: Staged) -> dict[str, Any]:
+def _head(staged: Staged, short_run: bool) -> str:
     results, facts = staged.results, staged.facts
-    values = [("accuracy", "top-1 accuracy", results.top1)]
+    values = [("top-1 accuracy", results.top1)]
     if results.top5 is not None:
-        values.append(("accuracy", "top-5 accuracy", results.top5))
-    return {
-        "license": "apache-2.0",
-        "library_name": "timm",
-        "pipeline_tag": "image-classification",
-        "tags": ["image-classification", "timm", "transformers", "wide-resnet"],
-        "datasets": [facts.hub_id],
-        "model-index": [{
-            "name": staged.name,
-            "results": [{
-                "task": {"type": "image-classification", "name": "Image Classification"},
-                "dataset": {
-                    "name": staged.tag, "type": facts.hub_id, "config": facts.config, "split": results.dataset.split},
-                "metrics": [
-                    {"type": kind, "value": round(100 * value, 2), "name": name} for kind, name, value in values],
-            }],
-        }],
-    }
+        values.append(("top-5 accuracy", results.top5))
+    return front_matter(ModelCardData(
+        license="apache-2.0",
+        library_name="timm",
+        pipeline_tag="image-classification",
+        tags=["image-classification", "timm", "transformers", "wide-resnet", *(["short-run"] if short_run else [])],
+        datasets=[facts.hub_id],
+        model_name=staged.name,
+        eval_results=[
+            EvalResult(
+                task_type="image-classification", task_name="Image Classification", dataset_name=staged.tag,
+                dataset_type=facts.hub_id, dataset_config=facts.config, dataset_split=results.dataset.split,
+                metric_type="accuracy", metric_value=round(100 * value, 2), metric_name=name)
+            for name, value in values]))
+
+
+def _speed_rows(staged: Staged) -> tuple[list[tuple[str, str]], str | None]:
+    """Rows of the table of measures, and when they were measured; both are the architecture's, from speed.json."""
+    measured = speeds()
+    net = measured.nets.get(staged.arch) if measured else None
+    if measured is None or net is None:
+        return [("inference", "Not measured"), ("memory", "Not measured")], None
+    images = net.images_per_second
+    return [
+        ("inference, fastest of several passes",
+         f"{images:,.{0 if images >= 10 else 1}f} images/s, {measured.precision}, batch {measured.batch_size}, "
+         f"{measured.hardware}"),
+        ("memory of the net and its forward passes", megabytes(net.memory)),
+    ], measured.date[:10]
 
 
 def _measured(staged: Staged) -> list[tuple[str, str]]:
@@ -179,35 +183,28 @@ def _measured(staged: Staged) -> list[tuple[str, str]]:
     if len(several) > 1:
         spread = f"{percent(statistics.mean(several))} ± {100 * statistics.stdev(several):.2f}"
         rows.append((f"top-1 accuracy, mean and standard deviation of {len(several)} trainings", spread))
-    if results.top5 is not None:
+    if len(staged.facts.classes) > 5:
         rows.append(("top-5 accuracy", percent(results.top5)))
+    few = f" ({corruptions.images:,} images)" if corruptions and corruptions.images != USUAL_IMAGES else ""
     return [
         *rows,
         ("negative log-likelihood", f"{results.nll:.4f} nats"),
         ("expected calibration error (15 bins)", percent(results.ece)),
-        ("the same answer for the mirrored image", _maybe(results.flip_agreement)),
-        ("top-1 accuracy on corrupted images, mean of all below", _maybe(corruptions.mean if corruptions else None)),
+        ("the same answer for the mirrored image", percent(results.flip_agreement)),
+        (f"top-1 accuracy on corrupted images, mean of all below{few}",
+         percent(corruptions.mean if corruptions else None)),
         ("parameters", f"{results.parameters:,}"),
         ("GMACs, one image", f"{results.gmacs:.4g}"),
         ("activations, one image", f"{results.activations:.4g} M"),
-        ("inference, fastest of several passes",
-         f"{results.speed.images_per_second:,.0f} images/s, {results.precision}, batch {results.speed.batch_size}, "
-         f"{results.hardware}"),
-        ("peak memory", f"{results.peak_memory.bytes / 2**20:,.0f} MiB {results.peak_memory.what}"),
+        *_speed_rows(staged)[0],
         ("weights", f"{staged.entry['bytes'] / 1e6:.1f} MB, float16 with float32 BatchNorm"),
     ]
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """The lines of a Markdown table; the columns numbered in ``right`` are flush right."""
-    rule = ["---:" if column in right else "---" for column in range(len(header))]
-    return [f"| {' | '.join(row)} |" for row in (header, rule, *rows)]
-
-
-def reported_table(entries: Sequence[Reported]) -> list[str]:
-    """What others report, as the lines of a Markdown table."""
+def reported_table(entries: Sequence[Reported]) -> str:
+    """What others report, as a Markdown table."""
     if not entries:
-        return ["Nothing known."]
+        return "Nothing known."
     top5 = any(entry.top5_error is not None for entry in entries)
     weights = any(entry.weights for entry in entries)
     header = ["top-1 error", "top-1 accuracy", *["top-5 error"] * top5, *["weights"] * weights, "source",
@@ -223,72 +220,15 @@ def reported_table(entries: Sequence[Reported]) -> list[str]:
     return table(header, rows, right=range(2 + top5))
 
 
-def _corruption_lines(staged: Staged) -> list[str]:
-    corruptions = staged.results.corruptions
+def _corruptions(results: Results) -> dict[str, Any] | None:
+    corruptions = results.corruptions
     if corruptions is None:
-        return ["### Corrupted images", "", "Not measured.", ""]
+        return None
     rows = [
-        [kind, *(f"{100 * value:.1f}" for value in values), KINDS[kind][2],
-         ", ".join(f"{amount:g}" for amount in KINDS[kind][1])]
-        for kind, values in corruptions.accuracy.items()]
-    return [
-        "### Corrupted images",
-        "",
-        f"Top-1 accuracy on the first {corruptions.images:,} images of the split, corrupted by "
-        f"`wrn_hub.evaluation.corruptions` (seed {corruptions.seed}); on these as they are it is "
-        f"{percent(corruptions.clean)}. The kinds are in the manner of CIFAR-10-C, but are not its images: don't "
-        "compare the numbers.",
-        "",
-        f"![{PICTURES['corruptions.png']}](corruptions.png)",
-        "",
-        "<details><summary>The same as a table, with the amount of each corruption</summary>",
-        "",
-        *table(["kind, accuracy in % at severity", "1", "2", "3", "4", "5", "what was varied", "amounts"], rows,
-               right=range(1, 6)),
-        "",
-        "</details>",
-        "",
-    ]
-
-
-def classify_snippet(name: str) -> list[str]:
-    """Lines of Markdown: how a model tells what an image shows."""
-    return [
-        "```python",
-        "import timm",
-        "import torch",
-        "import wrn_hub  # registers the model; without it timm answers \"Unknown model\"",
-        "from PIL import Image",
-        "",
-        f'model = timm.create_model("{name}", pretrained=True).eval()',
-        "transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=model))",
-        'image = transform(Image.open("image.png").convert("RGB")).unsqueeze(0)',
-        "with torch.inference_mode():",
-        "    probabilities = model(image).softmax(dim=1)[0]",
-        "names = wrn_hub.class_names(model)",
-        "for p, i in zip(*probabilities.topk(3)):",
-        '    print(f"{names[i]} {p:.1%}")',
-        "```",
-    ]
-
-
-def features_snippet(name: str, size: int, features: int, stages: tuple[str, str]) -> list[str]:
-    """Lines of Markdown: what a model knows of an image beside its class; the stages by number and strides."""
-    return [
-        f"Embeddings, and feature maps of the stem and the {stages[0]} stages:",
-        "",
-        "```python",
-        "import timm",
-        "import torch",
-        "import wrn_hub",
-        "",
-        f"images = torch.randn(2, 3, {size}, {size})",
-        f'model = timm.create_model("{name}", pretrained=True, num_classes=0).eval()',
-        f"embeddings = model(images)  # (2, {features})",
-        f'backbone = timm.create_model("{name}", pretrained=True, features_only=True).eval()',
-        f"maps = backbone(images)  # at strides {stages[1]}",
-        "```",
-    ]
+        [kind, *(f"{100 * value:.1f}" for value in values), what, ", ".join(f"{amount:g}" for amount in amounts)]
+        for kind, values in corruptions.accuracy.items()
+        for _, amounts, what in [KINDS[kind]]]
+    return {"images": corruptions.images, "seed": corruptions.seed, "clean": corruptions.clean, "rows": rows}
 
 
 def card_text(folder: Path) -> str:
@@ -306,136 +246,67 @@ def card_text(folder: Path) -> str:
 def _epochs(rows: list[dict[str, str]]) -> str:
     """The length of a training in words, with the sizes of its images if they grew."""
     sizes = [(size, len(list(group))) for size, group in groupby(row["size"] for row in rows)]
-    grew = f" ({', '.join(f'{n} at {size} px' for size, n in sizes)})" if len(sizes) > 1 else ""
-    return f"{len(rows)} epoch{'s' * (len(rows) != 1)}{grew}"
+    grew = f"{', '.join(f'{n} at {size} px' for size, n in sizes)}" if len(sizes) > 1 else f"at {sizes[0][0]} px"
+    return f"{len(rows)} epoch{'s' * (len(rows) != 1)} ({grew})"
+
+
+def _against(top1: float, other: Reported | None, same: bool = False) -> dict[str, Any] | None:
+    """What the first line says of a number that others report."""
+    if other is None:
+        return None
+    return {
+        "behind": behind(top1, other), "accuracy": percent(1 - other.error / 100), "source": other.source, "same": same,
+        "unlike": "" if other.preprocessing == OUR_PREPROCESSING else f" (preprocessing: {other.preprocessing})"}
+
+
+def _standing(staged: Staged) -> dict[str, Any]:
+    """The values of the card's first line."""
+    results = staged.results
+    found = standing(staged.arch, staged.tag, results, staged.settings)
+    return {
+        "top1": results.top1, "low": found.low, "high": found.high,
+        "paper": _against(results.top1, found.paper, found.paper == found.best),
+        "best": _against(results.top1, found.best), "comparable": found.comparable is not None,
+        "short_run": bool(found.short_run), "short_epochs": SHORT_EPOCHS, "short_points": SHORT_POINTS,
+        "epochs": _epochs(staged.rows), "parameters": results.parameters}
 
 
 def _card_text(staged: Staged) -> str:
-    name, arch, facts = staged.name, staged.arch, staged.facts
     results, settings = staged.results, staged.settings
-    features = timm.create_model(name, device="meta").num_features
-    hours = sum(float(row["seconds"]) for row in staged.rows) / 3600
-    n, k = arch.split("_")[1:] if arch.startswith("wrn") else ("", "")
-    what = f"WRN-{n}-{k}, a" if n else f"{arch}, a relative of the"
-    size, mean, std = results.preprocessing.size, results.preprocessing.mean, results.preprocessing.std
+    stands = _standing(staged)
+    n, k = staged.arch.split("_")[1:] if staged.arch.startswith("wrn") else ("", "")
     trainings = len(staged.top1_of_all_seeds)
     seeds = f"one training (seed {settings['seed']})" if trainings == 1 else (
         f"the training with seed {settings['seed']}, one of {trainings}")
-    shown = {key: value for key, value in settings.items() if key not in ("model", "dataset", "versions", "hardware")}
-    libraries = ", ".join(f"{key} {value}" for key, value in settings["versions"].items())
-    lines = [
-        front_matter(_metadata(staged)),
-        f"# {name}",
-        "",
-        f"{what} [Wide Residual Network](https://arxiv.org/abs/1605.07146), "
-        f"{'fine-tuned' if settings.get('pretrained') else 'trained from scratch'} on {facts.title}: "
-        f"{percent(results.top1)} of the test images right.",
-        "",
-        "Install the package from a clone of wrn_hub with `pip install .`, then classify an image:",
-        "",
-        *classify_snippet(name),
-        "",
-        "## Measured",
-        "",
-        f"On all {results.dataset.images:,} images of the {results.dataset.split} split: the weights after the "
-        f"last epoch, one pass, no test-time augmentation, {results.precision}, {seeds}.",
-        "",
-        *table(["measure", "value"], _measured(staged), right=[1]),
-        "",
-        f"Measured on {results.date[:10]} by",
-        "",
-        "```bash",
-        f"accelerate launch scripts/{results.command}",
-        "```",
-        "",
-        *(f"![{PICTURES[picture]}]({picture})\n" for picture in ("per_class.png", "confusion.png", "reliability.png")),
-        *_corruption_lines(staged),
-        "### The worst mistakes",
-        "",
-        *(["Of all wrong answers those that gave the true class the least probability, the worst first. Each tile "
-           "shows what is true above what was said.", "", f"![{PICTURES['worst.png']}](worst.png)"]
-          if len(staged.worst["index"]) else ["No image was mistaken."]),
-        "",
-        "## What others report",
-        "",
-        "Of nets of this name on the same test split, by their own trainings; not measured here.",
-        "",
-        *reported_table(reported(arch, staged.tag)),
-        "",
-        "## More uses",
-        "",
-        "With the pipeline of transformers, which takes the folder of the weights, or the id of a Hub repository that "
-        "holds them:",
-        "",
-        "```python",
-        "from pathlib import Path",
-        "",
-        "import timm",
-        "import wrn_hub",
-        "from transformers import pipeline",
-        "",
-        f'folder = Path(timm.get_pretrained_cfg("{name}").file).parent',
-        'classify = pipeline("image-classification", model=str(folder))',
-        'print(classify("image.png", top_k=3))',
-        "```",
-        "",
-        *features_snippet(name, size, features, ("three", "1, 1, 2 and 4")),
-        "",
-        "Fine-tuning on a folder with a subfolder per class:",
-        "",
-        "```bash",
-        f"accelerate launch scripts/finetune.py --model {name} --dataset FOLDER",
-        "```",
-        "",
-        "## Preprocessing and classes",
-        "",
-        f"RGB, {size}x{size} pixels, divided by 255, less the mean {tuple(mean)}, over the standard deviation "
-        f"{tuple(std)}, per channel.",
-        "",
-        ", ".join(f"{i} {c}" for i, c in enumerate(facts.classes)) + ".",
-        "",
-        "## Recipe",
-        "",
-        f"{_epochs(staged.rows)}, {hours:.1f} hours of wall-clock on {settings['hardware']} ({libraries}), "
-        "measurements included.",
-        "",
-        "```bash",
-        train_command(settings),
-        "```",
-        "",
-        f"![{PICTURES['curve.png']}](curve.png)",
-        "",
-        *(["The earlier epochs saw smaller images, after which those of full size are not yet recognised well.", ""]
-          if any(row["test_accuracy"] and row["size"] != staged.rows[-1]["size"] for row in staged.rows) else []),
-        "<details><summary>Every setting</summary>",
-        "",
-        *table(["setting", "value"], [(key, _setting(value)) for key, value in shown.items()]),
-        "",
-        "</details>",
-        "",
-        "## Limits",
-        "",
-        f"A net for centred objects in images of about {size}x{size} pixels, and for research: semi-supervised "
-        "learning, distillation, robustness. It tells only the classes above and gives one of them to any image, also "
-        "to one that shows none. Photographs have to be shrunk to its size, and most details are lost then. Its "
-        "training data have known label errors and biases.",
-        "",
-        "## Licence and source",
-        "",
-        "The weights are under Apache-2.0. The training images come without a stated licence: "
-        f"{facts.source}.",
-        "",
-        BIBTEX,
-        "",
-        "## Checksums",
-        "",
-        *table(["file", "sha256"], [
+    untold = ("model", "dataset", "versions", "hardware", "changes", "class_names")
+    sums = {name: file_sha256(staged.folder / name)
+            for name in ("results.json", "logits.safetensors", "worst.safetensors")}
+    return render(
+        "card", **stands,
+        head=_head(staged, stands["short_run"]),
+        name=staged.name,
+        title=staged.facts.title,
+        what=f"WRN-{n}-{k}, a" if n else f"{staged.arch}, a relative of the",
+        origin=origin(staged.arch, staged.tag, settings),
+        images=results.dataset.images, split=results.dataset.split, precision=results.precision, seeds=seeds,
+        measured=_measured(staged), speed_measured=_speed_rows(staged)[1],
+        date=results.date[:10], command=results.command,
+        pictures=PICTURES, corruptions=_corruptions(results), mistakes=len(staged.worst["index"]),
+        reported=reported_table(reported(staged.arch, staged.tag)),
+        size=results.preprocessing.size, mean=tuple(results.preprocessing.mean), std=tuple(results.preprocessing.std),
+        num_features=timm.create_model(staged.name, device="meta").num_features,
+        classes=[f"{i} {name}" for i, name in enumerate(staged.facts.classes)],
+        hours=f"{sum(float(row['seconds']) for row in staged.rows) / 3600:.1f}",
+        hardware=settings["hardware"],
+        libraries=", ".join(f"{key} {value}" for key, value in settings["versions"].items()),
+        changes=changes(settings), train_command=train_command(settings),
+        grew=any(row["test_accuracy"] and row["size"] != staged.rows[-1]["size"] for row in staged.rows),
+        settings=[(key, _setting(value)) for key, value in settings.items() if key not in untold],
+        source=staged.facts.source,
+        checksums=[
             ("model.safetensors", f"`{staged.entry['sha256']}`"),
-            *((file, f"`{file_sha256(staged.folder / file)}`")
-              for file in ("results.json", "logits.safetensors", "worst.safetensors")),
-            ("the images measured on (`fingerprint` in wrn_hub)", f"`{results.dataset.fingerprint}`")]),
-    ]
-    return "\n".join(lines) + "\n"
+            *((name, f"`{sha256}`") for name, sha256 in sums.items()),
+            ("the images measured on (`fingerprint` in wrn_hub)", f"`{results.dataset.fingerprint}`")])
 
 
 def _setting(value: Any) -> str:
@@ -476,7 +347,7 @@ def _card_and_pictures(folder: Path) -> tuple[str, dict[str, tuple[Any, tuple[An
         return _card_text(staged), _pictures(staged)
     except UserError:
         raise
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise UserError(
             f"{folder.name}: args.json or metrics.csv can't be read ({error}); stage the run again") from error
 
@@ -493,7 +364,7 @@ def write_card(folder: Path) -> None:
             plots.save(folder / name, draw, *inputs)
     for name in PICTURES.keys() - pictures.keys():  # of what was measured earlier, and no more
         (folder / name).unlink(missing_ok=True)
-    (folder / "README.md").write_text(text)
+    write_whole(folder / "README.md", text)
 
 
 def check_card(folder: Path) -> list[str]:
@@ -504,7 +375,7 @@ def check_card(folder: Path) -> list[str]:
         return [str(error)]
     wrong = [f"{folder.name}/README.md: {line}" for line in check_metadata(text) + check_text(text)]
     readme = folder / "README.md"
-    if not readme.is_file() or readme.read_text() != text:
+    if not readme.is_file() or readme.read_bytes() != text.encode():
         wrong.append(f"{folder.name}/README.md is stale: {_REMAKE}")
     for name in PICTURES:
         current = plots.digest(*pictures[name][1]) if name in pictures else None

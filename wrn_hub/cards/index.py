@@ -4,11 +4,15 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from ..evaluation.speed import SpeedTable
 from ..facts import DATASETS
+from ..files import write_whole
 from ..weights import staged
 from . import plots
-from .card import check_card, percent, table, write_card
+from .card import check_card, write_card
+from .markdown import megabytes, percent, render
 from .metadata import check_metadata, check_text
+from .standing import SHORT_EPOCHS, SHORT_POINTS
 from .timm_card import timm_card_text, timm_cards
 from .variants import speeds, variants
 from .variants import table as variant_rows
@@ -38,27 +42,37 @@ def _per_second(images: float | None) -> str:
     return "Not measured" if images is None else f"{images:,.0f}" if images >= 10 else f"{images:.1f}"
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+class _Notes(dict[str, int]):
+    """Footnotes by their text, numbered in the order in which they are first mentioned."""
+
+    def mark(self, text: str) -> str:
+        return f"[^{self.setdefault(text, len(self) + 1)}]"
+
+
+def _accuracy_cells(row: dict[str, Any], notes: _Notes) -> list[str]:
+    """What is known of a net on one dataset."""
     name, dataset = row["model"], row["dataset"]
     if row["top1"] is not None:
-        measured = f"[{percent(row['top1'])}]({name}.{dataset}/README.md)"
+        measured = f"[{percent(row['top1'])}]({name}.{dataset}/README.md)" + (", short run" if row["short_run"] else "")
     elif row["weights"] == "timm":
         measured = f"[timm's weights]({name}/README.md), not measured"
     else:
         measured = "no weights yet"
-    best = "nothing known" if row["reported"] is None else (
-        f"{percent(row['reported'])}: {row['reported_source']}; {row['reported_preprocessing']}")
+    best = "nothing known" if row["reported"] is None else percent(row["reported"]) + notes.mark(
+        f"{row['reported_source']}; {row['reported_preprocessing']}")
+    epochs = "-" if row["epochs"] is None else str(row["epochs"])
+    return [f"`{name}`", f"{row['parameters'] / 1e6:.3g} M", measured, epochs, best]
+
+
+def _cost_cells(row: dict[str, Any]) -> list[str]:
+    """What a net is, whatever it was trained on."""
     return [
-        f"`{name}`", f"{row['parameters']:,}", f"{row['gmacs']:.4g}", f"{row['activations']:.4g}",
-        f"{row['size']}x{row['size']}", _TITLES[dataset], measured,
-        _per_second(row["images_per_second"]), best]
+        f"`{row['model']}`", f"{row['parameters']:,}", f"{row['gmacs']:.4g}", f"{row['activations']:.4g}",
+        f"{row['size']}x{row['size']}", _per_second(row["images_per_second"])]
 
 
-def _width_lines() -> list[str]:
+def _width_rows(measured: SpeedTable) -> list[list[str]]:
     """What width costs: nets of one depth side by side."""
-    measured = speeds()
-    if measured is None:
-        return ["Not measured."]
     by_depth = defaultdict(list)
     for variant in variants():
         match = re.fullmatch(r"wrn_(\d+)_(\d+)", variant.name)
@@ -72,58 +86,21 @@ def _width_lines() -> list[str]:
             rows.append([
                 f"`{variant.name}`", f"{variant.parameters:,}", f"{variant.gmacs:.4g}",
                 _per_second(net.images_per_second), f"{base.images_per_second / net.images_per_second:.1f}",
-                f"{variant.gmacs / first.gmacs:.1f}", f"{net.memory / 2**20:,.0f} MiB"])
-    return [
-        "Nets of one depth, with random weights, which cost what trained ones do. Time and GMACs are multiples of what "
-        "the narrowest net of that depth takes. Memory is what the net and its forward passes took at most, Python and "
-        "its libraries left out.",
-        "",
-        *table(["net", "parameters", "GMACs", "images/s", "times the time", "times the GMACs", "memory"], rows,
-               right=range(1, 7)),
-        "",
-        f"The fastest of several forward passes of {measured.batch_size} images, {measured.precision}, measured on "
-        f"{measured.date[:10]} ({measured.hardware}; a single thread is timed by the processor's clock) by",
-        "",
-        "```bash",
-        f"python scripts/{measured.command}",
-        "```",
-    ]
+                f"{variant.gmacs / first.gmacs:.1f}", megabytes(net.memory)])
+    return rows
 
 
 def index_text() -> str:
     """The README.md of ``model_cards``: every registered variant, those without weights too, by size."""
-    lines = [
-        "# Wide Residual Networks",
-        "",
-        "Every variant of wrn_hub. A folder here with weights is, byte for byte, the Hub repository of these weights; "
-        "a folder with a README.md alone is a page about a net whose weights are timm's. Measured is top-1 accuracy on "
-        "the whole test split after the last epoch, in fp32, without test-time augmentation; best reported is the "
-        "highest that others report of nets of this name, by whatever training. A net without weights is trained by, "
-        "for example,",
-        "",
-        "```bash",
-        "accelerate launch scripts/train.py --model wrn_28_2 --dataset cifar10 --data-dir data",
-        "```",
-        "",
-        "## What accuracy costs",
-        "",
-        "![Top-1 error against parameters, multiply-accumulates and inference speed, one row of panels a dataset]"
-        "(frontier.png)",
-        "",
-        "Filled circles were measured here, hollow triangles are reported by others; the speed of both was measured "
-        "here, as below. The same numbers as plain rows: `wrn_hub.table()`.",
-        "",
-        "## All variants",
-        "",
-        *table(["model", "parameters", "GMACs", "activations, M", "input", "dataset", "measured", "images/s",
-                "best reported"],
-               [_cells(row) for row in variant_rows()], right=[1, 2, 3, 6, 7]),
-        "",
-        "## What width costs",
-        "",
-        *_width_lines(),
-    ]
-    return "\n".join(lines) + "\n"
+    rows, notes, speed = variant_rows(), _Notes(), speeds()
+    datasets = [
+        {"title": title, "rows": [_accuracy_cells(row, notes) for row in rows if row["dataset"] == name]}
+        for name, title in _TITLES.items()]
+    nets = {row["model"]: _cost_cells(row) for row in rows}
+    return render(
+        "index", datasets=[dataset for dataset in datasets if dataset["rows"]], nets=list(nets.values()),
+        notes=list(notes), speed=vars(speed) if speed else None, width_rows=_width_rows(speed) if speed else [],
+        short_epochs=SHORT_EPOCHS, short_points=SHORT_POINTS)
 
 
 def write_cards(root: Path) -> list[str]:
@@ -136,12 +113,11 @@ def write_cards(root: Path) -> list[str]:
     for folder in folders:
         write_card(folder)
     for arch in timm_cards():
-        (root / arch).mkdir(exist_ok=True)
-        (root / arch / "README.md").write_text(timm_card_text(arch))
+        write_whole(root / arch / "README.md", timm_card_text(arch))
     points = frontier()
     if plots.digest_of(root / "frontier.png") != plots.digest(points, _MEASURES):
         plots.save(root / "frontier.png", plots.frontier_plot, points, _MEASURES)
-    (root / "README.md").write_text(index_text())
+    write_whole(root / "README.md", index_text())
     return [f"{name}/README.md" for name in (*(folder.name for folder in folders), *timm_cards())] + ["README.md"]
 
 
@@ -152,7 +128,7 @@ def check_cards(root: Path) -> list[str]:
     for name, text in {**pages, "README.md": index_text()}.items():
         problems = check_text(text) + (check_metadata(text) if name in pages else [])
         wrong += [f"{name}: {line}" for line in problems]
-        if not (root / name).is_file() or (root / name).read_text() != text:
+        if not (root / name).is_file() or (root / name).read_bytes() != text.encode():
             wrong.append(f"{name} is stale: run scripts/make_cards.py")
     if plots.digest_of(root / "frontier.png") != plots.digest(frontier(), _MEASURES):
         wrong.append("frontier.png is stale: run scripts/make_cards.py")

@@ -8,7 +8,7 @@ import re
 from numbers import Real
 from typing import Any, TypeGuard
 
-import yaml
+from huggingface_hub import ModelCardData
 
 from ..errors import UserError
 from .head import parse_head, split_head
@@ -27,9 +27,9 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
 _REPOSITORY = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]{0,95}")
 
 
-def front_matter(metadata: dict[str, Any]) -> str:
-    """The YAML head of a card, between its two lines of dashes."""
-    return f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=1000)}---\n"
+def front_matter(metadata: ModelCardData) -> str:
+    """The YAML head of a card, between its two lines of dashes, its fields in the order of :data:`FIELDS`."""
+    return f"---\n{metadata.to_yaml(original_order=list(FIELDS))}\n---\n"
 
 
 def read_metadata(text: str) -> Any:

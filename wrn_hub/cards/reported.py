@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-__all__ = ["Reported", "best_reported", "reported"]
+__all__ = ["OUR_PREPROCESSING", "Reported", "best_reported", "reported"]
+
+OUR_PREPROCESSING = "mean/std"
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Reported:
 
 @cache
 def _table() -> dict[str, dict[str, list[Reported]]]:
-    text = resources.files("wrn_hub.cards").joinpath("reported.toml").read_text()
+    text = resources.files("wrn_hub.cards").joinpath("reported.toml").read_text(encoding="utf-8")
     return {
         arch: {dataset: [Reported(**entry) for entry in entries] for dataset, entries in datasets.items()}
         for arch, datasets in tomllib.loads(text).items()}

@@ -1,6 +1,6 @@
 """The card of a net that somebody trained or fine-tuned on their own: what the run's folder knows, and no more."""
 import csv
-import json
+import io
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +8,13 @@ import timm
 from huggingface_hub import EvalResult, ModelCardData
 from timm.models import get_pretrained_cfg
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..facts import DATASETS
+from ..files import read_json, read_text
 from .command import train_command
+from .markdown import render
+from .metadata import front_matter
+from .origin import changes, teaching
 
 __all__ = ["shareable_settings", "user_card"]
 
@@ -21,6 +25,8 @@ def shareable_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings of a run without where things lie on its machine: of a path only the last part is left."""
 
     def shared(value: Any) -> Any:
+        if isinstance(value, list):
+            return [shared(item) for item in value]
         path = value.removeprefix("local-dir:") if isinstance(value, str) else ""
         local = path.startswith(("/", "~", ".")) or path != value or Path(path).is_dir()
         return Path(path).name if path and local else value
@@ -70,14 +76,22 @@ def user_card(run: Path, repo_id: str) -> str:
         UserError: the training isn't finished.
     """
     try:
-        settings = json.loads((run / "args.json").read_text())
-        config = json.loads((run / "model" / "config.json").read_text())
-        with open(run / "metrics.csv", newline="") as file:
-            last = list(csv.DictReader(file))[-1]
-    except (OSError, json.JSONDecodeError, IndexError) as error:
-        raise UserError(f"{run} holds no finished training ({error}); finish it with --resume") from None
-    held_out = "held_out_accuracy" in last
-    accuracy = float(last["held_out_accuracy" if held_out else "test_accuracy"])
+        settings, config = read_json(run / "args.json"), read_json(run / "model" / "config.json")
+        last = list(csv.DictReader(io.StringIO(read_text(run / "metrics.csv"))))[-1]
+        held_out = "held_out_accuracy" in last
+        accuracy = float(last["held_out_accuracy" if held_out else "test_accuracy"])
+        if not 0 <= accuracy <= 1:
+            raise ValueError(f"its last accuracy is {accuracy}")
+    except (UserError, IndexError, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{run} holds no finished training ({first_line(error)}); finish it with --resume") from None
+    try:
+        return _card(repo_id, settings, config, accuracy, held_out)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{run}: args.json or config.json is not as training writes it ({first_line(error)})") from None
+
+
+def _card(repo_id: str, settings: dict[str, Any], config: dict[str, Any], accuracy: float, held_out: bool) -> str:
     shown = shareable_settings(settings)
     dataset, arch, cfg = shown["dataset"], config["architecture"], config["pretrained_cfg"]
     on_hub, base = _hub_dataset(settings), _base_model(settings)
@@ -97,38 +111,15 @@ def user_card(run: Path, repo_id: str) -> str:
             task_type="image-classification", task_name="Image Classification", dataset_type=on_hub or dataset,
             dataset_name=dataset, dataset_split="train" if held_out else "test", metric_type="accuracy",
             metric_name=f"top-1 accuracy on {where}", metric_value=round(100 * accuracy, 2))])
-    lines = [
-        f"---\n{metadata.to_yaml()}\n---\n",
-        f"# {name}",
-        "",
-        f"`{arch}` {_start(settings, base)} on {f'`{on_hub}`' if on_hub else f'the dataset `{dataset}`'}: "
-        f"{100 * accuracy:.2f} % top-1 accuracy on {where}, after the last epoch.",
-        "",
-        "```python",
-        "import timm",
-        *(['import wrn_hub  # registers the architecture; without it timm answers "Unknown model"'] if ours else []),
-        "",
-        f'model = timm.create_model("hf-hub:{repo_id}", pretrained=True).eval()',
-        "transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=model))",
-        "```",
-        "",
-        *(["wrn_hub is installed from a clone with `pip install .`", ""] if ours else []),
-        "## Classes",
-        "",
-        ", ".join(f"{i} {c}" for i, c in enumerate(classes)) + "." if classes else f"{config['num_classes']}, unnamed.",
-        "",
-        "## Preprocessing",
-        "",
-        f"RGB, {shown['image_size']}x{shown['image_size']} pixels, divided by 255, less the mean {tuple(cfg['mean'])}, "
-        f"over the standard deviation {tuple(cfg['std'])}, per channel.",
-        "",
-        "## Training",
-        "",
-        f"{settings['epochs']} epoch{'s' * (settings['epochs'] > 1)} with wrn_hub {settings['versions']['wrn_hub']} "
-        f"on {settings['hardware']}; every setting is in args.json, every epoch in metrics.csv.",
-        "",
-        "```bash",
-        train_command({**shown, "data_dir": settings["data_dir"]}),
-        "```",
-    ]
-    return "\n".join(lines) + "\n"
+    return render(
+        "user_card",
+        head=front_matter(metadata),
+        name=name, arch=arch, repo_id=repo_id, ours=ours, start=_start(settings, base),
+        teaching=teaching(settings), changes=changes(settings),
+        dataset=f"`{on_hub}`" if on_hub else f"the dataset `{dataset}`",
+        accuracy=accuracy, where=where,
+        classes=", ".join(f"{i} {c}" for i, c in enumerate(classes)) + "." if classes
+        else f"{config['num_classes']}, unnamed.",
+        size=shown["image_size"], mean=tuple(cfg["mean"]), std=tuple(cfg["std"]),
+        epochs=settings["epochs"], version=settings["versions"]["wrn_hub"], hardware=settings["hardware"],
+        train_command=train_command({**shown, "data_dir": settings["data_dir"]}))

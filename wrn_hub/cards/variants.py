@@ -13,9 +13,12 @@ from ..evaluation.cost import Cost, cost_of
 from ..evaluation.results import Results
 from ..evaluation.speed import SpeedTable
 from ..facts import DATASETS
-from ..files import write_whole
+from ..files import read_json, read_text, write_whole
 from ..weights import MANIFEST, search_path
+from . import markdown
+from .markdown import percent
 from .reported import best_reported, reported
+from .standing import standing
 
 __all__ = [
     "Variant", "markdown_table", "size_and_cost", "speeds", "table", "update_between_marks", "variant_names",
@@ -50,6 +53,11 @@ def _found(place: str) -> Path | None:
 def _results(name: str) -> Results | None:
     path = _found(f"{name}/results.json")
     return Results.read(path) if path else None
+
+
+def _settings(name: str) -> dict[str, Any] | None:
+    path = _found(f"{name}/args.json")
+    return read_json(path) if path else None
 
 
 def speeds() -> SpeedTable | None:
@@ -100,8 +108,10 @@ def table() -> list[dict[str, Any]]:
 
     Measured here are ``top1``, ``nll``, ``ece``, ``corrupted`` (mean top-1 on corrupted images; shares from 0 to 1,
     nats for ``nll``), ``images_per_second`` and ``memory`` (bytes; both on the machine of ``model_cards/speed.json``).
-    ``reported`` is the best top-1 that others report, whose training and preprocessing may differ. ``weights`` says
-    where there are some: "here", "timm" or None.
+    ``corrupted_images`` says of how many images ``corrupted`` is. ``epochs`` is how long the weights were trained, and
+    ``short_run`` whether that was short by the rule of :mod:`wrn_hub.cards.standing`. ``reported`` is the best top-1
+    that others report, whose training and preprocessing may differ. ``weights`` says where there are some: "here",
+    "timm" or None.
     """
     rows, measured_speeds = [], speeds()
     for variant in variants():
@@ -113,6 +123,8 @@ def table() -> list[dict[str, Any]]:
             results = _results(f"{variant.name}.{dataset}") if dataset in variant.weights else None
             best = best_reported(variant.name, dataset)
             here = f"{variant.name}.{dataset}" in MANIFEST
+            settings = _settings(f"{variant.name}.{dataset}") if results else None
+            stands = standing(variant.name, dataset, results, settings) if results else None
             rows.append({
                 "model": variant.name,
                 "dataset": dataset,
@@ -125,6 +137,9 @@ def table() -> list[dict[str, Any]]:
                 "nll": results.nll if results else None,
                 "ece": results.ece if results else None,
                 "corrupted": results.corruptions.mean if results and results.corruptions else None,
+                "corrupted_images": results.corruptions.images if results and results.corruptions else None,
+                "epochs": stands.epochs if stands else None,
+                "short_run": stands.short_run if stands else None,
                 "images_per_second": net.images_per_second if net else None,
                 "memory": net.memory if net else None,
                 "reported": round(1 - best.error / 100, 6) if best else None,
@@ -136,23 +151,23 @@ def table() -> list[dict[str, Any]]:
 
 def markdown_table(rows: list[Variant]) -> str:
     """The variants as a Markdown table."""
-    lines = ["| model | parameters | GMACs | input | weights |", "|---|---:|---:|---:|---|"]
+    cells = []
     for row in rows:
         weights = []
         for tag, top1 in row.weights.items():
             if f"{row.name}.{tag}" in MANIFEST:
-                weights.append(f"`{tag}`" + (f" {top1:.2%}".replace("%", " %") if top1 is not None else ""))
+                weights.append(f"`{tag}`" + (f" {percent(top1)}" if top1 is not None else ""))
             elif tag not in DATASETS:
                 weights.append(f"`{tag}` (timm's)")
-        lines.append(
-            f"| `{row.name}` | {row.parameters:,} | {row.gmacs:.4g} | {row.size}x{row.size} | "
-            f"{', '.join(weights) or 'none yet'} |")
-    return "\n".join(lines) + "\n"
+        cells.append([
+            f"`{row.name}`", f"{row.parameters:,}", f"{row.gmacs:.4g}", f"{row.size}x{row.size}",
+            ", ".join(weights) or "none yet"])
+    return markdown.table(["model", "parameters", "GMACs", "input", "weights"], cells, right=[1, 2, 3]) + "\n"
 
 
 def weights_table() -> str:
     """What the weights were measured to do, beside the paper's numbers and the best of others, as a Markdown table."""
-    lines = ["| weights | measured here | the paper | best of others |", "|---|---|---|---|"]
+    cells = []
     for name in MANIFEST:
         (arch, _, dataset), results = name.partition("."), _results(name)
         papers = [entry for entry in reported(arch, dataset) if entry.source.startswith("the paper")]
@@ -160,9 +175,11 @@ def weights_table() -> str:
         best = (
             f"{100 - one.error:.2f} %: {one.source.removeprefix('the paper, ')}; {one.preprocessing}" if one else "none"
             for one in (min(some, key=lambda entry: entry.error, default=None) for some in (papers, peers)))
-        measured = f"{results.top1:.2%}".replace("%", " %; mean/std") if results else "not yet"
-        lines.append(f"| `{name}` | {' | '.join((measured, *best))} |")
-    return "\n".join(lines) + "\n"
+        measured = f"{percent(results.top1)}; mean/std" if results else "not yet"
+        if results and standing(arch, dataset, results, _settings(name)).short_run:
+            measured += "; short run"
+        cells.append([f"`{name}`", measured, *best])
+    return markdown.table(["weights", "measured here", "the paper", "best of others"], cells) + "\n"
 
 
 def update_between_marks(path: Path, table: str, mark: str = "models") -> bool:
@@ -171,10 +188,7 @@ def update_between_marks(path: Path, table: str, mark: str = "models") -> bool:
     Raises:
         UserError: the file can't be read, or lacks the marks.
     """
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} can't be read ({error})") from None
+    text = read_text(path)
     first, last = f"<!-- {mark} -->\n", f"<!-- /{mark} -->"
     head, found, rest = text.partition(first)
     _, closed, tail = rest.partition(last)

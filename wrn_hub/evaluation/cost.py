@@ -1,17 +1,12 @@
 """What a forward pass costs: counted from the net's shape, and measured on the machine at hand."""
-import resource
-import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-import psutil
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["Cost", "cost_of", "fastest_pass", "peak_memory", "reset_peak_memory"]
+__all__ = ["Cost", "cost_of", "fastest_pass"]
 
 
 @dataclass(frozen=True)
@@ -72,28 +67,3 @@ def fastest_pass(model: nn.Module, images: torch.Tensor, seconds: float = 1.0) -
             torch.cuda.synchronize(images.device)
         times.append(clock() - started)
     return min(times)
-
-
-def reset_peak_memory(device: torch.device) -> int:
-    """Start counting anew for :func:`peak_memory`; returns the bytes that are in use now.
-
-    A CPU's count can be set back on Linux alone; elsewhere it goes on.
-    """
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.memory_allocated(device)
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-    return psutil.Process().memory_info().rss
-
-
-def peak_memory(device: torch.device) -> dict[str, int | str]:
-    """The most memory in use since the start, or since :func:`reset_peak_memory`: ``bytes``, and ``what`` they are.
-
-    On a GPU what torch allocated for tensors, on a CPU everything that the process held, Python and libraries too.
-    """
-    if device.type == "cuda":
-        return {"bytes": torch.cuda.max_memory_allocated(device), "what": "allocated on the GPU"}
-    unit = 1 if sys.platform == "darwin" else 1024
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return {"bytes": held, "what": "resident set of the process"}

@@ -4,7 +4,7 @@ import logging
 import os
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +15,21 @@ from safetensors.torch import save
 from torch import nn
 
 from ..data import ImageDataset, load_dataset
+from ..data.classes import logits_for, named
 from ..data.loader import EvalLoader
 from ..errors import UserError
 from ..files import write_whole
 from ..kernels.winograd import computes, winograd
-from ..models.build import ModelSource
+from ..models.build import ModelSource, class_names
 from ..processes import accelerator_for, use_cores
 from ..record import hardware, now, versions
 from ..weights import file_sha256, staged
 from . import metrics
 from .corruptions import KINDS, SEVERITIES, corrupt
-from .cost import cost_of, fastest_pass, peak_memory
-from .logits import dataset_logits
+from .cost import cost_of, fastest_pass
+from .logits import check_finite, dataset_logits
+from .memory import enough_memory, most_held
+from .options import EvaluateOptions
 from .results import Corruptions, Dataset, PeakMemory, Preprocessing, Results, Speed
 
 __all__ = ["evaluate", "evaluate_source", "measure_again", "public_command"]
@@ -51,13 +54,6 @@ def _public(text: str) -> str:
     return prefix + (Path(path).resolve().name if inside.startswith("..") else inside)
 
 
-def _logits(
-    model: nn.Module, dataset: ImageDataset, accelerator: Accelerator, batch_size: int
-) -> torch.Tensor:
-    """Logits of a split, each batch holding what it would hold in one process."""
-    return dataset_logits(model, dataset, accelerator, batch_size * accelerator.num_processes)
-
-
 def _speed(model: nn.Module, dataset: ImageDataset, accelerator: Accelerator, batch_size: int) -> Speed:
     cfg = accelerator.unwrap_model(model).pretrained_cfg
     first = dataset.subset(np.arange(min(batch_size, len(dataset))))
@@ -74,21 +70,35 @@ def _for_copies(model: nn.Module, accelerator: Accelerator) -> nn.Module:
     return winograd(copy.deepcopy(accelerator.unwrap_model(model)))
 
 
+@dataclass(frozen=True)
+class _Answers:
+    """How a net's logits are got, whatever the images: finite, in the order of the dataset's classes."""
+
+    name: str
+    accelerator: Accelerator
+    batch_size: int
+    index: torch.Tensor | None
+
+    def __call__(self, model: nn.Module, dataset: ImageDataset) -> torch.Tensor:
+        # each batch holds what it would hold in one process
+        logits = dataset_logits(model, dataset, self.accelerator, self.batch_size * self.accelerator.num_processes)
+        check_finite(logits, self.name)
+        return logits if self.index is None else logits[:, self.index]
+
+
 def _corruptions(
-    model: nn.Module, dataset: ImageDataset, accelerator: Accelerator, batch_size: int, count: int, seed: int,
-    clean: torch.Tensor
+    answers: _Answers, model: nn.Module, dataset: ImageDataset, options: EvaluateOptions, clean: torch.Tensor
 ) -> Corruptions:
-    count = min(count, len(dataset))
+    count = min(options.corruption_images, len(dataset))
     first = dataset.subset(np.arange(count))
     labels = torch.tensor(first.labels)
     accuracy = {}
     for kind in KINDS:
         accuracy[kind] = [
-            metrics.top_k(_logits(
-                model, replace(first, images=corrupt(first.images, kind, severity, seed)), accelerator, batch_size),
-                labels)
+            metrics.top_k(
+                answers(model, replace(first, images=corrupt(first.images, kind, severity, options.seed))), labels)
             for severity in SEVERITIES]
-    return Corruptions(count, seed, metrics.top_k(clean[:count], labels), accuracy)
+    return Corruptions(count, options.seed, metrics.top_k(clean[:count], labels), accuracy)
 
 
 def evaluate(
@@ -96,42 +106,49 @@ def evaluate(
     name: str,
     dataset: ImageDataset,
     accelerator: Accelerator,
+    options: EvaluateOptions | None = None,
     command: str = "",
     weights_sha256: str | None = None,
-    batch_size: int = 250,
-    corruption_images: int = 2000,
-    seed: int = 0,
-    output: Path | None = None,
 ) -> Results:
     """Measure every image of a split once, without test-time augmentation, then mirrored and corrupted copies.
+
+    In the folder ``options.output``, if it is named, stand afterwards results.json; logits.safetensors with logits
+    (float32 (N, classes)) and labels (int64 (N,)); worst.safetensors with the images (uint8 (M, H, W, 3)) of the worst
+    mistakes, at most 24, and their index (int64 (M,)).
 
     Args:
         model: A timm model on the accelerator's device.
         name: Its timm name, with the tag.
-        dataset: The images, already of the size that the model is to see.
+        dataset: The images, as :func:`wrn_hub.data.load_dataset` brings them to the size that the model is to see.
         accelerator: Device, precision and processes; but for speed and memory the result doesn't depend on how many
             processes there are.
+        options: How to measure; what they say of model, dataset and precision isn't looked at.
         command: What was typed, for the record.
         weights_sha256: sha256 of the weights file.
-        batch_size: Images a forward pass.
-        corruption_images: Measure on corrupted copies of so many images, the first ones; with 0 neither these nor
-            mirrored ones are measured.
-        seed: Of the corruptions.
-        output: Folder for what is kept: results.json; logits.safetensors with logits (float32 (N, classes)) and labels
-            (int64 (N,)); worst.safetensors with the images (uint8 (M, H, W, 3)) of the worst mistakes, at most 24, and
-            their index (int64 (M,)).
+
+    Raises:
+        UserError: the model tells other classes apart than the dataset's, or answers nan or inf.
     """
-    speed = _speed(model, dataset, accelerator, batch_size)
-    logits = _logits(model, dataset, accelerator, batch_size)
-    memory = peak_memory(accelerator.device)
-    most = accelerator.gather(torch.tensor([memory["bytes"]], device=accelerator.device)).max()
-    labels, cfg = torch.tensor(dataset.labels), accelerator.unwrap_model(model).pretrained_cfg
+    options = options or EvaluateOptions()
+    bare = accelerator.unwrap_model(model)
+    index = logits_for(
+        bare, name, dataset.classes, "choose the tag that was trained on this dataset, or fine-tune first",
+        options.match_classes, "; where they mean the same in the same order add --match-classes order")
+    if index is not None:
+        _log.info("%s has the dataset's classes in another order: its logits are put in the dataset's", name)
+    both_named = named(dataset.classes) and named(class_names(bare))
+    answers = _Answers(name, accelerator, options.batch_size, index)
+    logits = answers(model, dataset)
+    speed = _speed(model, dataset, accelerator, options.batch_size)
+    memory, what = most_held(accelerator.device)
+    most = accelerator.gather(torch.tensor([memory], device=accelerator.device)).max()
+    labels, cfg = torch.tensor(dataset.labels), bare.pretrained_cfg
     corruptions, agreement = None, None
-    if corruption_images:
+    if options.corruption_images:
         mirrored = replace(dataset, images=np.ascontiguousarray(dataset.images[:, :, ::-1]))
         quick = _for_copies(model, accelerator)
-        agreement = metrics.agreement(logits, _logits(quick, mirrored, accelerator, batch_size))
-        corruptions = _corruptions(quick, dataset, accelerator, batch_size, corruption_images, seed, logits)
+        agreement = metrics.agreement(logits, answers(quick, mirrored))
+        corruptions = _corruptions(answers, quick, dataset, options, logits)
     size = dataset.images.shape[1]
     cost = cost_of(model, size)
     shares = [None if np.isnan(share) else share for share in metrics.per_class(logits, labels).tolist()]
@@ -141,7 +158,7 @@ def evaluate(
         dataset=Dataset(
             Path(dataset.name).name if Path(dataset.name).is_dir() else dataset.name, dataset.split, len(dataset),
             dataset.fingerprint, dataset.revision),
-        preprocessing=Preprocessing(size, list(cfg["mean"]), list(cfg["std"])),
+        preprocessing=Preprocessing(size, list(cfg["mean"]), list(cfg["std"]), 1.0, "center", "bicubic"),
         top1=metrics.top_k(logits, labels),
         top5=metrics.top_k(logits, labels, 5) if logits.shape[1] > 5 else None,
         nll=metrics.nll(logits, labels),
@@ -153,65 +170,55 @@ def evaluate(
         gmacs=cost.gmacs,
         activations=cost.activations,
         speed=speed,
-        peak_memory=PeakMemory(int(most), str(memory["what"])),
+        peak_memory=PeakMemory(int(most), what),
         precision={"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision),
         processes=accelerator.num_processes,
+        match_classes="name" if both_named and options.match_classes == "name" else "order",
         command=command,
         versions={**versions(), "numpy": np.__version__, "pillow": PIL.__version__},
         hardware=hardware(accelerator.device),
         date=now(),
     )
-    if output and accelerator.is_main_process:
-        worst = metrics.worst(logits, labels)
-        pixels = torch.from_numpy(np.ascontiguousarray(dataset.images[worst.numpy()]))
-        write_whole(output / "logits.safetensors", save({"logits": logits, "labels": labels}))
-        write_whole(output / "worst.safetensors", save({"images": pixels, "index": worst}))
-        results.write(output / "results.json")
+    if options.output and accelerator.is_main_process:
+        _keep(Path(options.output), results, logits, dataset)
     return results
 
 
-def evaluate_source(
-    model: str,
-    dataset: str,
-    split: str = "test",
-    data_dir: str | None = None,
-    image_size: int | None = None,
-    precision: str = "fp32",
-    batch_size: int = 250,
-    corruption_images: int = 2000,
-    seed: int = 0,
-    output: Path | None = None,
-    command: str = "",
-) -> Results | None:
+def _keep(folder: Path, results: Results, logits: torch.Tensor, dataset: ImageDataset) -> None:
+    labels = torch.tensor(dataset.labels)
+    worst = metrics.worst(logits, labels)
+    pixels = torch.from_numpy(np.ascontiguousarray(dataset.images[worst.numpy()]))
+    write_whole(folder / "logits.safetensors", save({"logits": logits, "labels": labels}))
+    write_whole(folder / "worst.safetensors", save({"images": pixels, "index": worst}))
+    results.write(folder / "results.json")
+
+
+def evaluate_source(options: EvaluateOptions, command: str = "") -> Results | None:
     """What ``scripts/evaluate.py`` does: measure a model by its name on a dataset by its name; see :func:`evaluate`.
 
     Returns:
         The results on the main process, None on the others.
 
     Raises:
-        UserError: no such model, weights or data, or the model doesn't tell as many classes as the dataset has.
+        UserError: no such model, weights or data, the model doesn't tell the dataset's classes apart, its weights
+            aren't finite, or memory doesn't suffice.
     """
-    if batch_size < 1 or corruption_images < 0:
-        raise UserError(
-            f"batch size {batch_size}, corruption images {corruption_images}: allowed are 1 or more, and 0 or more")
+    output = Path(options.output) if options.output else None
     if output and output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file; name the folder that results.json is to be written to")
     use_cores()
-    accelerator = accelerator_for(precision)
-    source = ModelSource.parse(model)
-    images = load_dataset(dataset, split, data_dir, image_size or source.size)
-    net = source.create(pretrained=True)
-    if net.num_classes != len(images.classes):
-        raise UserError(
-            f"{model} tells {net.num_classes} classes, {dataset} has {len(images.classes)}: "
-            "choose the tag that was trained on this dataset, or fine-tune first")
-    if (crop := net.pretrained_cfg.get("crop_pct", 1.0)) != 1.0:
-        _log.warning("%s was made for %g of the image's side; here it sees all of it", model, crop)
-    net = net.to(accelerator.device, memory_format=torch.channels_last)
-    sha256 = file_sha256(source.weights_file) if source.weights_file else None
-    name = Path(source.name.removeprefix("local-dir:")).resolve().name if "local-dir:" in source.name else model
-    results = evaluate(
-        net, name, images, accelerator, command, sha256, batch_size, corruption_images, seed, output)
+    accelerator = accelerator_for(options.precision)
+    with enough_memory("the images, the net and a batch have to fit at the same time; try a smaller --batch-size"):
+        source = ModelSource.parse(options.model)
+        images = load_dataset(options.dataset, options.split, options.data_dir, options.image_size or source.size)
+        net = source.create(pretrained=True)
+        if (crop := net.pretrained_cfg.get("crop_pct", 1.0)) != 1.0:
+            _log.warning("%s was made for %g of the image's side; here it sees all of it", options.model, crop)
+        net = net.to(accelerator.device, memory_format=torch.channels_last)
+        sha256 = file_sha256(source.weights_file) if source.weights_file else None
+        folder = "local-dir:" in source.name
+        name = Path(source.name.removeprefix("local-dir:")).resolve().name if folder else options.model
+        results = evaluate(net, name, images, accelerator, options, command, sha256)
     return results if accelerator.is_main_process else None
 
 
@@ -232,9 +239,9 @@ def measure_again(root: Path, data_dir: str | None = None, batch_size: int = 250
     differ = []
     for folder in staged(root):
         recorded = Results.read(folder / "results.json")
-        found = evaluate_source(
-            str(folder), recorded.dataset.name, recorded.dataset.split, data_dir, recorded.preprocessing.size,
-            batch_size=batch_size, corruption_images=0)
+        found = evaluate_source(EvaluateOptions(
+            str(folder), recorded.dataset.name, data_dir, recorded.dataset.split, recorded.preprocessing.size,
+            batch_size=batch_size, corruption_images=0, match_classes=recorded.match_classes or "name"))
         if found is None:  # another process speaks
             continue
         if (found.top1, found.top5, found.weights_sha256) == (recorded.top1, recorded.top5, recorded.weights_sha256):

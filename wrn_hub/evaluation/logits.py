@@ -5,8 +5,26 @@ from torch import nn
 
 from ..data.dataset import ImageDataset
 from ..data.loader import EvalLoader
+from ..errors import UserError
 
-__all__ = ["dataset_logits"]
+__all__ = ["check_finite", "dataset_logits"]
+
+
+def check_finite(logits: torch.Tensor, name: str) -> None:
+    """Refuse answers that are none.
+
+    Args:
+        logits: float (N, classes).
+        name: Of the net, for the message.
+
+    Raises:
+        UserError: some are nan or inf.
+    """
+    bad = int((~torch.isfinite(logits).all(dim=1)).sum())
+    if bad:
+        raise UserError(
+            f"{name} answers {bad} of {len(logits)} images with nan or inf: its weights are damaged, or too large for "
+            "this precision; restore them, or train again with a lower --lr")
 
 
 @torch.inference_mode()

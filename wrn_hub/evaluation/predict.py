@@ -17,6 +17,8 @@ from ..data.folder import SUFFIXES, image_files
 from ..errors import UserError
 from ..files import write_whole
 from ..models.build import ModelSource, class_names
+from .logits import check_finite
+from .memory import enough_memory
 
 __all__ = ["Prediction", "check_output", "find_images", "predict", "write_predictions"]
 
@@ -63,7 +65,7 @@ def predict(
         batch_size: Images a forward pass.
 
     Raises:
-        UserError: an image can't be read, or there is no such model.
+        UserError: an image can't be read, there is no such model, its answers aren't finite, or memory doesn't suffice.
     """
     if topk < 1 or batch_size < 1:
         raise UserError(f"topk {topk}, batch size {batch_size}: allowed is 1 or more")
@@ -76,7 +78,10 @@ def predict(
     for start in range(0, len(paths), batch_size):
         part = paths[start : start + batch_size]
         pixels = [Image.fromarray(decode(image_bytes(path), printable(path))) for path in part]
-        best = net(torch.stack([transform(image) for image in pixels]).to(device)).softmax(dim=1).topk(topk)
+        with enough_memory(f"{len(part)} images at a time are too many; try a smaller --batch-size"):
+            logits = net(torch.stack([transform(image) for image in pixels]).to(device))
+        check_finite(logits, model)
+        best = logits.softmax(dim=1).topk(topk)
         for path, index, probability in zip(part, best.indices.tolist(), best.values.tolist(), strict=True):
             predictions.append(Prediction(printable(path), [names[i] for i in index], probability))
     return predictions

@@ -16,8 +16,9 @@ from ..errors import UserError, nearest
 from ..files import write_whole
 from ..processes import accelerator_for, use_cores
 from ..record import hardware, now, versions
-from .cost import fastest_pass, peak_memory, reset_peak_memory
-from .results import strictly
+from .cost import fastest_pass
+from .memory import peak_memory
+from .results import read_record
 
 __all__ = ["NetSpeed", "SpeedTable", "measure_speeds"]
 
@@ -30,11 +31,12 @@ class NetSpeed:
 
     Attributes:
         images_per_second: Of the fastest forward pass of several.
-        memory: Bytes that the net and its forward passes took at most, the process's own left out.
+        memory: Bytes that the net and its forward passes took at most, the process's own left out; None where the
+            system doesn't tell.
     """
 
     images_per_second: float
-    memory: int
+    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -68,27 +70,26 @@ class SpeedTable:
         """Read a speed.json.
 
         Raises:
-            UserError: it is not JSON, or lacks or adds a field.
+            UserError: it is not JSON, lacks a field, or holds something else in one.
         """
-        try:
-            content = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: not a table of speeds ({error}); {_AGAIN}") from None
-        return strictly(cls, content, str(path), _AGAIN)
+        return read_record(cls, path, _AGAIN)
 
 
 def _measure(name: str, batch_size: int, precision: str, seconds: float) -> tuple[NetSpeed, str]:
     use_cores()
     accelerator = accelerator_for(precision)
     device = accelerator.device
-    before = reset_peak_memory(device)
-    model = timm.create_model(name).to(device, memory_format=torch.channels_last)
-    size = model.pretrained_cfg["input_size"][-1]
-    images = torch.randn(batch_size, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
-    with accelerator.autocast():
-        fastest = fastest_pass(model, images, seconds)
-    memory = int(peak_memory(device)["bytes"]) - before
-    return NetSpeed(round(batch_size / fastest, 1), memory), hardware(device)
+    seconds_a_pass: list[float] = []
+
+    def work() -> None:
+        model = timm.create_model(name).to(device, memory_format=torch.channels_last)
+        size = model.pretrained_cfg["input_size"][-1]
+        images = torch.randn(batch_size, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+        with accelerator.autocast():
+            seconds_a_pass.append(fastest_pass(model, images, seconds))
+
+    memory = peak_memory(device, work)
+    return NetSpeed(round(batch_size / seconds_a_pass[0], 1), memory), hardware(device)
 
 
 def measure_speeds(

@@ -5,7 +5,6 @@ import timm
 import torch
 from torch import nn
 
-from .. import models  # noqa: F401  registers the Wide ResNets
 from ..errors import UserError, first_line
 from ..files import read_json, read_tensors
 from .store import CONFIG, WEIGHTS

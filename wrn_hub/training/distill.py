@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..errors import UserError
+from ..data.classes import logits_for
 from ..models.build import ModelSource
 
 __all__ = ["Teacher", "distillation"]
@@ -11,6 +11,8 @@ __all__ = ["Teacher", "distillation"]
 
 class Teacher:
     """A trained net that gives its logits for the images of another, brought to its own normalisation and size.
+
+    Classes that it has in another order than the student are put in the student's, by their names.
 
     Args:
         name: timm model, Hub id or folder of a model.
@@ -24,11 +26,8 @@ class Teacher:
 
     def __init__(self, name: str, student: nn.Module, classes: tuple[str, ...], device: torch.device) -> None:
         model = ModelSource.parse(name).create(pretrained=True)
-        names = tuple(model.pretrained_cfg.get("label_names") or classes)
-        if model.num_classes != len(classes) or names != tuple(classes):
-            raise UserError(
-                f"teacher {name} tells {model.num_classes} classes apart, not the {len(classes)} of the dataset: "
-                "take one that was trained on it")
+        index = logits_for(model, f"teacher {name}", classes, "take one that was trained on it")
+        self.index = None if index is None else index.to(device)
         self.model = model.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
         self.size = model.pretrained_cfg["input_size"][1:]
         mean, std, own_mean, own_std = (
@@ -42,7 +41,8 @@ class Teacher:
         images = torch.addcmul(self.offset, images, self.scale)
         if images.shape[2:] != self.size:
             images = F.interpolate(images, size=self.size, mode="bilinear", antialias=True)
-        return self.model(images)
+        logits = self.model(images)
+        return logits if self.index is None else logits[:, self.index]
 
 
 def distillation(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:

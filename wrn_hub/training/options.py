@@ -1,12 +1,13 @@
 """Everything that a training can be told, each setting once: its name, its type, its default, what it means."""
 import sys
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import get_args, get_origin, get_type_hints
 
 from ..errors import UserError
+from ..options import option
 
-__all__ = ["CUDA_GRAPHS", "TrainOptions"]
+__all__ = ["CUDA_GRAPHS", "TrainOptions", "option"]
 
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # modes of torch.compile that keep their results in their own memory
 
@@ -22,10 +23,6 @@ _ALLOWED: dict[str, tuple[float, float | None]] = {
     **dict.fromkeys(("distill_weight", "drop_rate", "block_drop_rate", "drop_path_rate"), (0, 1)),
 }
 _KINDS = {int: (Integral, "a whole number"), float: (Real, "a number"), str: (str, "text")}
-
-
-def option(default: Any, help: str, choices: tuple | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "choices": choices})
 
 
 @dataclass

@@ -1,0 +1,61 @@
+"""What a training began with, who taught it, and what was changed while it ran: from its args.json, in words."""
+from pathlib import Path
+from typing import Any
+
+import timm
+
+__all__ = ["changes", "origin", "public_names", "teaching"]
+
+
+def public_names(value: Any) -> list[str]:
+    """Models by their names, without the folders of somebody's machine."""
+    several = [value] if isinstance(value, str) else value or []
+    return [name if name.startswith("hf-hub:") else Path(name.removeprefix("local-dir:")).name for name in several]
+
+
+def origin(arch: str, tag: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Where a training came from.
+
+    Args:
+        arch: The net.
+        tag: The dataset that it was trained on.
+        settings: The run's args.json; ``start_weights_sha256`` may be on record there.
+
+    Returns:
+        ``how``, for a sentence that goes on with "on CIFAR-10"; ``start``, what the weights were to begin with, or
+        None; and what :func:`teaching` says.
+    """
+    model = str(settings.get("model", arch))
+    started = settings.get("pretrained") or ":" in model
+    start, how = None, "trained from scratch"
+    if started:
+        cfg = timm.get_pretrained_cfg(model) if timm.is_model(model) else None
+        own = cfg is not None and cfg.architecture == arch and cfg.tag == tag
+        what = "earlier weights of this hub" if own else f"`{public_names(model)[0]}`"
+        sha256 = settings.get("start_weights_sha256")
+        start = f"{what} (sha256 `{sha256}`)" if sha256 else f"{what}, whose sha256 isn't on record"
+        how = f"trained on from {what}" if own else f"fine-tuned from {what}"
+        how += f" (sha256 `{sha256[:12]}`)" if sha256 else ""
+    return {"how": how, "start": start, **teaching(settings)}
+
+
+def teaching(settings: dict[str, Any]) -> dict[str, Any]:
+    """``teachers`` of a training in backticks, with their ``share`` of the loss and the ``temperature``."""
+    return {
+        "teachers": [f"`{name}`" for name in public_names(settings.get("teacher"))],
+        "share": f"{100 * settings.get('distill_weight', 0):.0f} %",
+        "temperature": f"{settings.get('distill_temperature', 1):g}"}
+
+
+def changes(settings: dict[str, Any]) -> list[str]:
+    """What was changed while a training ran, a sentence each, from ``changes`` of its args.json.
+
+    An entry says after how many whole ``epochs`` and how many steps (``step``) of the next one the settings in
+    ``before`` became those in ``after``.
+    """
+    told = []
+    for entry in settings.get("changes") or []:
+        what = ", ".join(f"{name} {before} became {entry['after'][name]}" for name, before in entry["before"].items())
+        steps = f" and {entry['step']:,} steps" if entry["step"] else ""
+        told.append(f"After {entry['epochs']} epochs{steps} it went on otherwise: {what}.")
+    return told
