@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import wrn_hub  # noqa: F401
-from wrn_hub.cli import EXTRAS, Parser, add_options, options_from
+from wrn_hub.commands.cli import EXTRAS, Parser, add_options, options_from
 from wrn_hub.evaluation.predict import find_images
 from wrn_hub.evaluation.results import Results
 from wrn_hub.models.build import ModelSource, class_names
@@ -35,10 +35,11 @@ def run(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(script: str, *arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
+        (path,) = SCRIPTS.rglob(f"{script}.py")
+        monkeypatch.setattr(sys, "argv", [path.name, *map(str, arguments)])
         code = 0
         try:
-            runpy.run_path(str(SCRIPTS / f"{script}.py"), run_name="__main__")
+            runpy.run_path(str(path), run_name="__main__")
         except SystemExit as stop:
             code = int(stop.code or 0)
         output = capsys.readouterr()
@@ -192,14 +193,17 @@ def test_a_full_disk_ends_in_one_line_and_leaves_nothing_half_written(tmp_path):
     ("hub.py", "uvicorn", "hub"),
     ("make_cards.py", "matplotlib", "cards"),
     ("publish.py --all", "matplotlib", "cards"),
+    ("export.py", "onnx", "export"),
+    ("export.py", "onnxscript", "export"),
 ])
 def test_a_package_of_an_extra_is_named_with_it(script, package, extra):
-    path, *arguments = script.split()
-    code = (f"import runpy, sys; sys.modules[{package!r}] = None; sys.argv = {[path, *arguments]!r}; "
-            f"runpy.run_path({str(SCRIPTS / path)!r}, run_name='__main__')")
+    name, *arguments = script.split()
+    (path,) = SCRIPTS.rglob(name)
+    code = (f"import runpy, sys; sys.modules[{package!r}] = None; sys.argv = {[name, *arguments]!r}; "
+            f"runpy.run_path({str(path)!r}, run_name='__main__')")
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.returncode == 2
-    assert ended.stderr == f"{path}: this needs {package}: pip install '.[{extra}]' in a clone\n"
+    assert ended.stderr == f"{name}: this needs {package}: pip install 'wrn-hub[{extra}]', in a clone '.[{extra}]'\n"
     extras = tomllib.loads((SCRIPTS.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for module, named in EXTRAS.items():
         assert any(entry.startswith(module.replace("markdown_it", "markdown-it-py")) for entry in extras[named])

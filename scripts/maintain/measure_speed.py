@@ -1,14 +1,14 @@
 """Measure how fast the nets are and how much memory they take, side by side, for model_cards/README.md.
 
-python scripts/measure_speed.py                       # every net for small images
-python scripts/measure_speed.py wrn_16_1 wrn_28_10 --output speed.json
+python scripts/maintain/measure_speed.py                       # every net for small images
+python scripts/maintain/measure_speed.py wrn_16_1 wrn_28_10 --output speed.json
 """
 import sys
 from pathlib import Path
 
-from wrn_hub.cli import Parser, run
+from wrn_hub.commands.cli import Parser, run
 
-SPEED = Path(__file__).resolve().parent.parent / "model_cards" / "speed.json"
+SPEED = Path(__file__).resolve().parents[2] / "model_cards" / "speed.json"
 
 
 def main() -> None:
