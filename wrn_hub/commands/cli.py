@@ -119,7 +119,7 @@ def run(main: Callable[[], None]) -> None:
     """Run a command: bad input ends in one line and exit code 2, Ctrl-C in 130, SIGTERM in 143, without a traceback."""
     logging.basicConfig(
         level=logging.INFO if is_main_process() else logging.ERROR, format="%(message)s", stream=sys.stderr)
-    for noisy in ("timm", "httpx", "httpx2", "datasets", "huggingface_hub"):
+    for noisy in ("timm", "httpx", "httpx2", "datasets", "huggingface_hub", "onnxscript", "onnx_ir"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         main()

@@ -135,7 +135,7 @@ def export_source(
     """
     if form == "pt2" and int8:
         raise UserError("int8 is a form of ONNX here: leave --format pt2 or --int8 away")
-    if calibration_images < 1 or (image_size or 1) < 1:
+    if min(calibration_images, 1 if image_size is None else image_size) < 1:
         raise UserError(f"calibration images {calibration_images}, image size {image_size}: allowed is 1 or more")
     source = ModelSource.parse(model)
     size, tag = image_size or source.size, source.cfg.get("tag")
