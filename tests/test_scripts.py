@@ -17,7 +17,9 @@ import timm
 import torch
 from PIL import Image
 
-import wrn_hub  # noqa: F401
+import wrn_hub
+from wrn_hub.__main__ import main as command_line
+from wrn_hub.commands import COMMANDS
 from wrn_hub.commands.cli import EXTRAS, Parser, add_options, options_from
 from wrn_hub.evaluation.predict import find_images
 from wrn_hub.evaluation.results import Results
@@ -153,6 +155,69 @@ def test_bad_input_ends_in_one_line_and_exit_code_2(case, run, tmp_path):
 
     assert re.search(says, line), line
     assert not list(tmp_path.iterdir()), "something was left behind"
+
+
+@pytest.fixture
+def wrn_hub_command(monkeypatch, tmp_path, capsys):
+    """Run ``wrn-hub`` in this process; returns (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["/somewhere/bin/wrn-hub", *map(str, arguments)])
+        code = 0
+        try:
+            command_line()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_wrn_hub_alone_lists_its_commands_with_a_line_each(wrn_hub_command, arguments):
+    code, out, err = wrn_hub_command(*arguments)
+    assert (code, err) == (0, "")
+    for name in COMMANDS:
+        assert re.search(rf"^  {name} +[A-Z].*[.]$", out, re.MULTILINE), name
+
+
+def test_wrn_hub_tells_its_version(wrn_hub_command):
+    assert wrn_hub_command("--version") == (0, f"wrn-hub {wrn_hub.__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["trian"], "wrn-hub: no command 'trian'. Did you mean 'train'? (--help lists the commands)"),
+    (["train", "--epoch", "3"],
+     "wrn-hub train: no option --epoch. Did you mean '--epochs'? (--help lists the options)"),
+    (["predict", "cat.jpg"], "wrn-hub predict: cat.jpg: no such file or folder"),
+    (["publish", "--all", "--checkout", "."], "wrn-hub publish: . is not a clone of wrn_hub, which holds model_cards "
+     "and wrn_hub/weights.json: name one with --checkout"),
+    (["evaluate", "--all", "--checkout", "nowhere"], "wrn-hub evaluate: nowhere is not a clone of wrn_hub, which holds "
+     "model_cards and wrn_hub/weights.json: name one with --checkout"),
+])
+def test_wrn_hub_says_what_is_wrong_in_one_line(wrn_hub_command, arguments, says):
+    assert wrn_hub_command(*arguments) == (2, "", says + "\n")
+
+
+def test_wrn_hub_predicts_as_the_script_does(wrn_hub_command, run, model, pictures):
+    arguments = [pictures, "--model", model, "--format", "json"]
+    assert wrn_hub_command("predict", *arguments) == run("predict", *arguments)
+
+
+def test_help_imports_hardly_more_than_the_models(tmp_path):
+    code = (
+        "import sys, timm; before = set(sys.modules)\n"
+        "from wrn_hub.__main__ import main\n"
+        "for command in ([], ['train', '--help'], ['finetune', '--help'], ['export', '--help']):\n"
+        "    sys.argv = ['wrn-hub', *command]\n"
+        "    try: main()\n"
+        "    except SystemExit: pass\n"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before}, file=sys.stderr)")
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ended.stderr.split())
+    assert "wrn_hub" in loaded
+    assert not loaded & {"accelerate", "datasets", "pyarrow", "matplotlib", "starlette", "onnxruntime", "jinja2"}
 
 
 def test_a_process_that_is_in_trouble_alone_says_which_it_is(run, monkeypatch):

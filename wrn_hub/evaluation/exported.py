@@ -109,7 +109,7 @@ def _in_integers(
 
 def export_source(
     model: str,
-    output: Path | None = None,
+    output: str | Path | None = None,
     form: str = "onnx",
     int8: bool = False,
     dataset: str | None = None,
@@ -140,7 +140,7 @@ def export_source(
     source = ModelSource.parse(model)
     size, tag = image_size or source.size, source.cfg.get("tag")
     name = Path(source.name.partition(":")[2] or source.name).resolve().name
-    output = output or Path(f"{name}{'.int8' if int8 else ''}.{form}")
+    output = Path(output or f"{name}{'.int8' if int8 else ''}.{form}")
     if output.is_dir() or not output.parent.is_dir():
         raise UserError(f"output {output}: name a file in a folder that there is")
     net = source.create(pretrained=True).eval()
