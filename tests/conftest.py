@@ -19,6 +19,11 @@ MARKERS = ["base", "forward", "backward", "cfg", "cfg_nonstd", "torchscript", "f
 SLOW = [
     "test_timm_suite.py", "test_processes.py", "test_interrupted.py", "test_wheel.py", "test_benchmark.py",
     "test_round_trip.py", "test_push.py", "test_export.py", "test_training.py", "test_results.py", "test_cards.py",
+    "test_readme.py::test_every_snippet", "test_hub.py::test_every_snippet",
+    "test_hub.py::test_transformers_loads", "test_hub.py::test_timm_loads", "test_hub.py::test_the_script_says",
+    "test_scripts.py::test_finetune_starts", "test_scripts.py::test_a_recipe_is_overridden",
+    "test_scripts.py::test_a_full_disk", "test_scripts.py::test_a_package_of_an_extra",
+    "test_scripts.py::test_help_imports", "test_scripts.py::test_evaluate_prints",
 ]
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -3,8 +3,6 @@
 python scripts/maintain/choose_lr.py --held-out 400 --output wrn_hub/recipes/finetune.json
 """
 import json
-import shlex
-import sys
 import tempfile
 from pathlib import Path
 
@@ -36,7 +34,8 @@ def main() -> None:
             options.pretrained = start == "pretrained"
             recipe[start] = choose_lr(options, getattr(args, start), Path(runs) / start)
             print(start, recipe[start])
-    recipe["chosen_by"] = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    pretrained, scratch = (",".join(map(str, tried)) for tried in (args.pretrained, args.scratch))
+    recipe["chosen_by"] = f"choose_lr.py --held-out {args.held_out} --pretrained {pretrained} --scratch {scratch}"
     write_whole(args.output, json.dumps(recipe, indent=2) + "\n")
 
 

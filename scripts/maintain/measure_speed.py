@@ -30,7 +30,6 @@ def main() -> None:
         raise UserError("some models alone are no table of all: name another file with --output")
     if args.batch_size < 1:
         raise UserError(f"batch size {args.batch_size}: allowed is 1 or more")
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     names = args.models or timm.list_models(module="wide_resnet")
     table = measure_speeds(names, args.batch_size, args.precision, args.seconds, public_command(sys.argv))
     for name, net in table.nets.items():

@@ -2,7 +2,7 @@
 
 python scripts/maintain/stage.py runs/wrn_16_2.cifar10.1 wrn_16_2.cifar10
 
-scripts/evaluate.py says how it is then measured and gets its card.
+CONTRIBUTING.md says how it is then measured and gets its card.
 """
 from pathlib import Path
 
