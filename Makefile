@@ -1,13 +1,16 @@
-# make finetune   fine-tune a pretrained Wide ResNet on real images, beside the same net from scratch
-# make hub        browse the models and serve them as the Hub does, on http://127.0.0.1:8000
-# make test       every test
-# make lint       ruff and mypy
-# Each makes .venv and installs into it by itself; all it needs is Python 3.11 or newer.
+# make finetune     fine-tune a pretrained Wide ResNet on real images, beside the same net from scratch
+# make hub          browse the models and serve them as the Hub does, on http://127.0.0.1:8000
+# make test         every test
+# make test-quick   those that need no two minutes; says which files it leaves out
+# make lint         ruff, mypy, and that no part of the package imports from one above it
+# Each makes .venv and installs into it by itself; all it needs is Python, as new as pyproject.toml says, or newer.
 
 PYTHON ?= python3
 BIN := .venv/bin
+OLDEST := $(shell sed -n 's/^requires-python = ">=\(.*\)"/\1/p' pyproject.toml)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
-.PHONY: finetune hub test lint clean
+.PHONY: finetune hub test test-quick lint clean
 
 finetune: .venv/installed
 	$(BIN)/accelerate launch --quiet --config_file scripts/accelerate/one_process.yaml scripts/finetune.py --versus-scratch
@@ -18,29 +21,33 @@ hub: .venv/installed-hub
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
 
+test-quick: .venv/installed-dev
+	$(BIN)/python -m pytest -m "not slow"
+
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 clean:
 	rm -rf .venv
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "$(PYTHON) is not Python 3.11 or newer: install one and name it, as in make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(OLDEST)".split("."))))' || \
+	  { echo "$(PYTHON) is not Python $(OLDEST) or newer: install one and name it, as in make PYTHON=python$(OLDEST)"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "$(PYTHON) lacks venv: install it (on Debian and Ubuntu: apt-get install python3-venv)"; exit 1; }
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(INSTALL) .
 	touch $@
 
 .venv/installed-hub: .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[hub]'
+	$(INSTALL) '.[hub]'
 	touch $@
 
 .venv/installed-dev: .venv/installed tests/fetch_timm_tests.py
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cards,hub,dev]'
+	$(INSTALL) '.[cards,export,hub,dev]'
 	$(BIN)/python tests/fetch_timm_tests.py
 	touch $@

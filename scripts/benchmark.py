@@ -1,56 +1,6 @@
-"""Measure training steps beside other loops, inference, and how cost grows: tables, JSON with every timing, a plot.
-
-python scripts/benchmark.py --output model_cards/benchmarks/cpu.json   # wrn_16_2; makes cpu.png too
-python scripts/benchmark.py --sections inference --model wrn_28_10     # beside pytorchcv's net of this size
-python scripts/benchmark.py --quick                                    # a rehearsal in a minute or two
-python scripts/benchmark.py --tables model_cards/benchmarks/cpu.json   # draw again what was measured
-
---readme model_cards/benchmarks/README.md puts the tables of that folder there.
-
-On an H100 or H200, one GPU, nothing else running:
-
-python scripts/benchmark.py --model wrn_28_10 --batch-size 512 --compile max-autotune \\
-    --output model_cards/benchmarks/h200.json
-python scripts/benchmark.py --model wrn_16_2 --batch-size 1024 --compile reduce-overhead --sections train inference \\
-    --output model_cards/benchmarks/h200_wrn_16_2.json
-"""
-import logging
-import shlex
-import sys
-from pathlib import Path
-
-from wrn_hub.cli import Parser, add_options, options_from, run
-
-
-def main() -> None:
-    from wrn_hub.benchmark.options import SECTIONS, BenchmarkOptions
-
-    parser = Parser(__doc__)
-    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS, help="what to measure (all)")
-    parser.add_argument("--output", type=Path, help="JSON file to write; the plot lies beside it as .png")
-    parser.add_argument("--tables", type=Path, help="measure nothing: tables and plot of this JSON file")
-    parser.add_argument("--readme", type=Path, help="file whose section on speed is brought up to date")
-    add_options(parser, BenchmarkOptions)
-    args = parser.parse_args()
-
-    from wrn_hub.benchmark.report import Benchmark, markdown, picture, readme_section
-    from wrn_hub.benchmark.run import measure
-    from wrn_hub.cards.variants import update_between_marks
-
-    logging.getLogger("wrn_hub.training").setLevel(logging.WARNING)  # its epochs are not what is shown here
-    if args.tables:
-        benchmark, path = Benchmark.read(args.tables), args.tables
-    else:
-        command = shlex.join(["python", "scripts/benchmark.py", *sys.argv[1:]])
-        benchmark, path = measure(options_from(BenchmarkOptions, args), tuple(args.sections), command), args.output
-        if path:
-            benchmark.write(path)
-    print(markdown(benchmark))
-    if path:
-        picture(benchmark, path.with_suffix(".png"))
-    if args.readme:
-        update_between_marks(args.readme, readme_section(args.readme.parent), "speed")
-
+"""``wrn-hub benchmark`` from a clone: see wrn_hub/commands/benchmark.py, or --help."""
+from wrn_hub.commands.benchmark import main
+from wrn_hub.commands.cli import run
 
 if __name__ == "__main__":
     run(main)

@@ -1,26 +1,6 @@
-"""Say what is in images: the likeliest classes with their probabilities, as a table, CSV or JSON.
-
-python scripts/predict.py cat.jpg holiday/ --model wrn_16_2.cifar10 --topk 3 --format csv
-"""
-from wrn_hub.cli import Parser, run
-
-
-def main() -> None:
-    parser = Parser(__doc__)
-    parser.add_argument("images", nargs="+", help="image files, or folders that are searched for them")
-    parser.add_argument(
-        "--model", default="wrn_16_2.cifar10", help="timm model, Hub id, or folder of a model (%(default)s)")
-    parser.add_argument("--topk", type=int, default=5, help="classes an image (%(default)s)")
-    parser.add_argument("--batch-size", type=int, default=64, help="(%(default)s)")
-    parser.add_argument("--format", default="table", choices=("table", "csv", "json"), help="(%(default)s)")
-    parser.add_argument("--output", help="file to write to instead of the screen")
-    args = parser.parse_args()
-
-    from wrn_hub.evaluation.predict import check_output, predict, write_predictions
-
-    check_output(args.output)
-    write_predictions(predict(args.images, args.model, args.topk, args.batch_size), args.format, args.output)
-
+"""``wrn-hub predict`` from a clone: see wrn_hub/commands/predict.py, or --help."""
+from wrn_hub.commands.cli import run
+from wrn_hub.commands.predict import main
 
 if __name__ == "__main__":
     run(main)

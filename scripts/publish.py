@@ -1,41 +1,6 @@
-"""Publish staged models as repositories of the Hub, or only say what that would change.
-
-python scripts/publish.py wrn_16_2.cifar10          say what would change; sends nothing
-python scripts/publish.py wrn_16_2.cifar10 --yes    change it, download it again and compare
-python scripts/publish.py --all --org my-lab --yes
-
-The token is that of HF_TOKEN or of `hf auth login`, the server that of HF_ENDPOINT.
-"""
-from pathlib import Path
-
-from wrn_hub.cli import Parser, run
-
-
-def main() -> None:
-    parser = Parser(__doc__)
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("names", nargs="*", default=[], metavar="NAME", help="arch.tag, for example wrn_16_2.cifar10")
-    which.add_argument("--all", action="store_true", help="everything that is staged")
-    parser.add_argument("--org", help="organisation or user to publish under (wrn-hub)")
-    parser.add_argument("--yes", action="store_true", help="do it")
-    args = parser.parse_args()
-
-    from huggingface_hub import HfApi
-
-    from wrn_hub.hub.publish import ORGANISATION, plan, publish
-
-    api, checkout = HfApi(), Path(__file__).resolve().parent.parent
-    plans = plan(api, checkout, args.names, args.org or ORGANISATION)
-    for one in plans:
-        print(f"{one.difference.repo_id}:{' nothing to do' if one.empty else ''}")
-        for line in one.lines():
-            print(f"  {line}")
-    if not args.yes:
-        print(f"{sum(one.difference.to_send for one in plans):,} bytes to send to {api.endpoint}; --yes does it")
-        return
-    for published in publish(api, plans, checkout):
-        print(f"published and verified: {published}")
-
+"""``wrn-hub publish`` from a clone: see wrn_hub/commands/publish.py, or --help."""
+from wrn_hub.commands.cli import run
+from wrn_hub.commands.publish import main
 
 if __name__ == "__main__":
     run(main)

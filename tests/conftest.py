@@ -1,6 +1,7 @@
 """What several test files share."""
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,17 @@ from wrn_hub.training.options import TrainOptions
 # of timm's own tests, which tests/test_timm_suite.py runs
 MARKERS = ["base", "forward", "backward", "cfg", "cfg_nonstd", "torchscript", "features", "fxforward", "fxbackward"]
 
+# What takes long, which make test-quick leaves out: files, or tests of theirs by the beginning of the name.
+SLOW = [
+    "test_timm_suite.py", "test_processes.py", "test_interrupted.py", "test_wheel.py", "test_benchmark.py",
+    "test_round_trip.py", "test_push.py", "test_export.py", "test_training.py", "test_results.py", "test_cards.py",
+    "test_readme.py::test_every_snippet", "test_hub.py::test_every_snippet",
+    "test_hub.py::test_transformers_loads", "test_hub.py::test_timm_loads", "test_hub.py::test_the_script_says",
+    "test_scripts.py::test_finetune_starts", "test_scripts.py::test_a_recipe_is_overridden",
+    "test_scripts.py::test_a_full_disk", "test_scripts.py::test_a_package_of_an_extra",
+    "test_scripts.py::test_help_imports", "test_scripts.py::test_evaluate_prints",
+]
+
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "wrn_16_2.cifar10"
 
@@ -22,6 +34,7 @@ NAME = "wrn_16_2.cifar10"
 def pytest_configure(config: pytest.Config) -> None:
     for name in MARKERS:
         config.addinivalue_line("markers", f"{name}: one of timm's own tests")
+    config.addinivalue_line("markers", "slow: takes seconds or more; make test-quick leaves it out")
     # how the Hub's client uploads
     config.addinivalue_line("filterwarnings", "ignore:Use 'content=<...>':DeprecationWarning")
 
@@ -29,6 +42,26 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a GPU")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        name = f"{item.path.name}::{item.name}"
+        if any(name.startswith(slow) for slow in SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
+_left_out: Counter[str] = Counter()
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    _left_out.update(item.path.name for item in items)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _left_out:
+        terminalreporter.write_line("left out: " + ", ".join(f"{count} of {n}" for n, count in _left_out.items()))
 
 
 @pytest.fixture

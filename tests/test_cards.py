@@ -29,7 +29,7 @@ from wrn_hub.cards.plots import digest_of
 from wrn_hub.cards.reported import Reported, reported
 from wrn_hub.cards.standing import SHORT_EPOCHS, standing
 from wrn_hub.cards.timm_card import timm_card_text, timm_cards
-from wrn_hub.cli import Parser, add_options, options_from
+from wrn_hub.commands.cli import Parser, add_options, options_from
 from wrn_hub.errors import UserError
 from wrn_hub.evaluation import metrics
 from wrn_hub.evaluation.corruptions import KINDS

@@ -15,8 +15,8 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-
 from wrn_hub.cli import run
+
 from wrn_hub.data import load_dataset
 from wrn_hub.errors import Stopped, UserError
 from wrn_hub.files import locked
@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def start(options: TrainOptions, first: str = "") -> subprocess.Popen:
     """The training in a process of its own, as scripts/train.py runs it, after some code of the test."""
     script = (
-        f"{first}\nfrom wrn_hub.cli import run; from wrn_hub.training.trainer import train; "
+        f"{first}\nfrom wrn_hub.commands.cli import run; from wrn_hub.training.trainer import train; "
         f"from wrn_hub.training.options import TrainOptions; run(lambda: train(TrainOptions(**{vars(options)!r})))")
     return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
 

@@ -14,7 +14,7 @@ from wrn_hub.hub import repository
 from wrn_hub.hub.publish import COLLECTION, plan, publish
 from wrn_hub.hub.repository import plain_transfers
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+README = Path(__file__).resolve().parent.parent / "scripts" / "README.md"
 NAME = "wrn_16_2.cifar10"
 REPOSITORY = f"wrn-hub/{NAME}"
 

@@ -1,4 +1,4 @@
-"""What the README says is true: its Python runs as written, its table is that of the models there are."""
+"""What the READMEs say is true: their Python runs as written, their tables are current, their links lead somewhere."""
 import re
 from pathlib import Path
 
@@ -10,10 +10,12 @@ from wrn_hub.benchmark.report import readme_section
 from wrn_hub.cards.variants import markdown_table, variants, weights_table
 from wrn_hub.kernels.winograd import computes
 from wrn_hub.models.export import save_model
+from wrn_hub.recipes import finetune_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text()
-SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+README, SCRIPTS = ROOT / "README.md", ROOT / "scripts" / "README.md"
+SNIPPETS = [snippet for file in (README, SCRIPTS) for snippet in
+            re.findall(r"```python\n(.*?)```", file.read_text(), re.DOTALL)]
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda text: text.strip().splitlines()[-1][:40])
@@ -25,9 +27,37 @@ def test_every_snippet_runs(snippet, tmp_path, monkeypatch):
     exec(snippet, {})
 
 
-@pytest.mark.parametrize("table", [lambda: markdown_table(variants()), weights_table])
-def test_the_tables_are_up_to_date(table):
-    assert table() in README, "run: python scripts/list_models.py README.md"
+@pytest.mark.parametrize("file, table", [(SCRIPTS, lambda: markdown_table(variants())), (README, weights_table)])
+def test_the_tables_are_up_to_date(file, table):
+    assert table() in file.read_text(), f"run: python scripts/maintain/list_models.py {file}"
+
+
+def test_what_finetune_reaches_is_what_was_measured_when_its_learning_rates_were_chosen():
+    recipe, page = finetune_recipe(), README.read_text()
+    assert f"After {recipe['options']['epochs']} epochs each, of 400 images held out" in page
+    for start, row in (("pretrained", "fine-tuned from CIFAR-10"), ("scratch", "from scratch")):
+        assert f"| {row} | {max(recipe[start]['tried'].values()):.2%}".replace("%", " %") in page
+
+
+def anchors(page: str) -> set[str]:
+    """Of its headings, as GitHub makes them."""
+    text = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+            for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("file", ["README.md", "scripts/README.md", "CONTRIBUTING.md", "model_cards/README.md",
+                                  "model_cards/benchmarks/README.md"])
+def test_every_link_leads_somewhere(file):
+    page = ROOT / file
+    links = re.findall(r"\]\((?!https?:)([^)\s]*)\)", page.read_text())
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text()), link
+    if page == README:
+        assert {"scripts/README.md", "model_cards/README.md", "model_cards/benchmarks/README.md"} <= set(links)
 
 
 def test_the_figures_of_speed_are_those_that_were_measured():

@@ -1,10 +1,8 @@
 """From a staged folder to the Hub and back, in processes of their own, as users have them: HF_ENDPOINT and HF_TOKEN."""
 import json
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import timm
@@ -46,9 +44,7 @@ torch.save(saved | dict(said=classifier(image, top_k=1)), sys.argv[1])
 
 
 def test_publish_then_load_with_timm_and_transformers(hub, checkout, python, tmp_path):
-    (checkout / "scripts").mkdir()
-    script = shutil.copy(Path(__file__).parent.parent / "scripts" / "publish.py", checkout / "scripts")
-    done = python(script, NAME, "--yes")
+    done = python("-m", "wrn_hub", "publish", NAME, "--yes", "--checkout", checkout)
     assert done.returncode == 0, done.stderr
     published = json.loads((checkout / "wrn_hub" / "weights.json").read_text())[NAME]["published"]
     assert f"published and verified: {published}" in done.stdout

@@ -17,8 +17,10 @@ import timm
 import torch
 from PIL import Image
 
-import wrn_hub  # noqa: F401
-from wrn_hub.cli import EXTRAS, Parser, add_options, options_from
+import wrn_hub
+from wrn_hub.__main__ import main as command_line
+from wrn_hub.commands import COMMANDS
+from wrn_hub.commands.cli import EXTRAS, Parser, add_options, options_from
 from wrn_hub.evaluation.predict import find_images
 from wrn_hub.evaluation.results import Results
 from wrn_hub.models.build import ModelSource, class_names
@@ -35,10 +37,11 @@ def run(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(script: str, *arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
+        (path,) = SCRIPTS.rglob(f"{script}.py")
+        monkeypatch.setattr(sys, "argv", [path.name, *map(str, arguments)])
         code = 0
         try:
-            runpy.run_path(str(SCRIPTS / f"{script}.py"), run_name="__main__")
+            runpy.run_path(str(path), run_name="__main__")
         except SystemExit as stop:
             code = int(stop.code or 0)
         output = capsys.readouterr()
@@ -154,6 +157,69 @@ def test_bad_input_ends_in_one_line_and_exit_code_2(case, run, tmp_path):
     assert not list(tmp_path.iterdir()), "something was left behind"
 
 
+@pytest.fixture
+def wrn_hub_command(monkeypatch, tmp_path, capsys):
+    """Run ``wrn-hub`` in this process; returns (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["/somewhere/bin/wrn-hub", *map(str, arguments)])
+        code = 0
+        try:
+            command_line()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_wrn_hub_alone_lists_its_commands_with_a_line_each(wrn_hub_command, arguments):
+    code, out, err = wrn_hub_command(*arguments)
+    assert (code, err) == (0, "")
+    for name in COMMANDS:
+        assert re.search(rf"^  {name} +[A-Z].*[.]$", out, re.MULTILINE), name
+
+
+def test_wrn_hub_tells_its_version(wrn_hub_command):
+    assert wrn_hub_command("--version") == (0, f"wrn-hub {wrn_hub.__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["trian"], "wrn-hub: no command 'trian'. Did you mean 'train'? (--help lists the commands)"),
+    (["train", "--epoch", "3"],
+     "wrn-hub train: no option --epoch. Did you mean '--epochs'? (--help lists the options)"),
+    (["predict", "cat.jpg"], "wrn-hub predict: cat.jpg: no such file or folder"),
+    (["publish", "--all", "--checkout", "."], "wrn-hub publish: . is not a clone of wrn_hub, which holds model_cards "
+     "and wrn_hub/weights.json: name one with --checkout"),
+    (["evaluate", "--all", "--checkout", "nowhere"], "wrn-hub evaluate: nowhere is not a clone of wrn_hub, which holds "
+     "model_cards and wrn_hub/weights.json: name one with --checkout"),
+])
+def test_wrn_hub_says_what_is_wrong_in_one_line(wrn_hub_command, arguments, says):
+    assert wrn_hub_command(*arguments) == (2, "", says + "\n")
+
+
+def test_wrn_hub_predicts_as_the_script_does(wrn_hub_command, run, model, pictures):
+    arguments = [pictures, "--model", model, "--format", "json"]
+    assert wrn_hub_command("predict", *arguments) == run("predict", *arguments)
+
+
+def test_help_imports_hardly_more_than_the_models(tmp_path):
+    code = (
+        "import sys, timm; before = set(sys.modules)\n"
+        "from wrn_hub.__main__ import main\n"
+        "for command in ([], ['train', '--help'], ['finetune', '--help'], ['export', '--help']):\n"
+        "    sys.argv = ['wrn-hub', *command]\n"
+        "    try: main()\n"
+        "    except SystemExit: pass\n"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before}, file=sys.stderr)")
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ended.stderr.split())
+    assert "wrn_hub" in loaded
+    assert not loaded & {"accelerate", "datasets", "pyarrow", "matplotlib", "starlette", "onnxruntime", "jinja2"}
+
+
 def test_a_process_that_is_in_trouble_alone_says_which_it_is(run, monkeypatch):
     monkeypatch.setenv("RANK", "3")
     code, _, err = run("train", "--data-dir", "nowhere")
@@ -192,14 +258,17 @@ def test_a_full_disk_ends_in_one_line_and_leaves_nothing_half_written(tmp_path):
     ("hub.py", "uvicorn", "hub"),
     ("make_cards.py", "matplotlib", "cards"),
     ("publish.py --all", "matplotlib", "cards"),
+    ("export.py", "onnx", "export"),
+    ("export.py", "onnxscript", "export"),
 ])
 def test_a_package_of_an_extra_is_named_with_it(script, package, extra):
-    path, *arguments = script.split()
-    code = (f"import runpy, sys; sys.modules[{package!r}] = None; sys.argv = {[path, *arguments]!r}; "
-            f"runpy.run_path({str(SCRIPTS / path)!r}, run_name='__main__')")
+    name, *arguments = script.split()
+    (path,) = SCRIPTS.rglob(name)
+    code = (f"import runpy, sys; sys.modules[{package!r}] = None; sys.argv = {[name, *arguments]!r}; "
+            f"runpy.run_path({str(path)!r}, run_name='__main__')")
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.returncode == 2
-    assert ended.stderr == f"{path}: this needs {package}: pip install '.[{extra}]' in a clone\n"
+    assert ended.stderr == f"{name}: this needs {package}: pip install 'wrn-hub[{extra}]', in a clone '.[{extra}]'\n"
     extras = tomllib.loads((SCRIPTS.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for module, named in EXTRAS.items():
         assert any(entry.startswith(module.replace("markdown_it", "markdown-it-py")) for entry in extras[named])

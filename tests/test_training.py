@@ -19,7 +19,8 @@ from wrn_hub.data import load_dataset
 from wrn_hub.errors import UserError
 from wrn_hub.hub.stage import stage
 from wrn_hub.processes import open_cores
-from wrn_hub.training.finetune import choose_lr, finetune_defaults, versus_scratch
+from wrn_hub.recipes import finetune_defaults
+from wrn_hub.training.finetune import choose_lr, versus_scratch
 from wrn_hub.training.options import TrainOptions
 from wrn_hub.training.trainer import schedule, train
 

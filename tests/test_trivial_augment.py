@@ -7,7 +7,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.autoaugment import TrivialAugmentWide, _apply_op
 
 from wrn_hub.data import ImageDataset
-from wrn_hub.data.loader import TrainLoader
+from wrn_hub.data.loader import Augmentation, TrainLoader
 from wrn_hub.data.trivial_augment import OPERATIONS, STRENGTHS, apply, draw, plan
 
 CPU = torch.device("cpu")
@@ -74,7 +74,7 @@ def test_a_batch_of_the_loader_takes_few_launches():
     data = ImageDataset("noise", "train", np.zeros((512, 8, 8, 3), np.uint8), np.zeros(512, np.int64), ("a",))
     launched = {}
     for augment in ("none", "trivial"):
-        batches = TrainLoader(data, 128, (0.5,) * 3, (0.25,) * 3, CPU, augment=augment).epoch(0)
+        batches = TrainLoader(data, 128, (0.5,) * 3, (0.25,) * 3, CPU, Augmentation(augment=augment)).epoch(0)
         next(batches)  # what is done once an epoch is done before it
         with Counted() as counted:
             next(batches)

@@ -1,33 +1,57 @@
-"""An installed wheel is enough: models, weights and sample come with it."""
+"""An installed wheel is enough: commands, models, weights and sample come with it."""
+import json
+import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
-import tomllib
-import zipfile
+import venv
 from pathlib import Path
 
 import pytest
 
+from hatch_build import EACH, TOGETHER, files, riding
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Path:
-    """The wheel's files in a folder by themselves, away from the checkout."""
-    folder = tmp_path_factory.mktemp("wheel")
+def build(kind: str, folder: Path) -> Path:
+    """What packaging makes of this checkout."""
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)],
+        [sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", str(folder), str(ROOT)],
         check=True, capture_output=True)
-    (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / "site")
-    return folder / "site"
+    (made,) = folder.iterdir()
+    return made
 
 
-def run(installed: Path, code: str) -> str:
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory) -> Path:
+    """An environment that pip has put the wheel into, and that finds the other packages where they are already."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet", "--no-index",
+         "--no-deps", "--disable-pip-version-check", str(build("wheel", tmp_path_factory.mktemp("wheel")))],
+        check=True, capture_output=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(environment) -> Path:
+    """Where the wheel's files lie."""
+    (site,) = environment.glob("lib/python*/site-packages")
+    return site
+
+
+def run(installed: Path, *command: str, folder: Path | None = None) -> str:
+    """Run something of the environment away from the checkout; a text is Python's."""
+    binaries = installed.parents[2] / "bin"
+    program, *arguments = command if len(command) > 1 else ("python", "-c", *command)
     result = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(installed)!r}); {code}"], cwd=installed,
-        capture_output=True, text=True)
+        [str(binaries / program), *arguments], cwd=folder or installed, capture_output=True, text=True, timeout=240,
+        env={**{key: value for key, value in os.environ.items() if key != "PYTHONPATH"}, "OMP_NUM_THREADS": "1"})
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -66,20 +90,57 @@ def test_the_hub_comes_with_its_pages(installed):
 
 
 def test_nothing_but_the_package_is_in_the_wheel(installed):
-    assert sorted(path.name.split("-")[0] for path in installed.iterdir()) == ["wrn_hub", "wrn_hub"]
+    assert sorted(path.name.split("-")[0] for path in installed.iterdir()) == ["packages.pth", "wrn_hub", "wrn_hub"]
+    assert (installed / "wrn_hub" / "py.typed").is_file()
 
 
-def test_the_weights_in_the_wheel_and_in_the_sdist_are_small(tmp_path):
-    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
-    riding = build["wheel"]["force-include"]
-    sizes = [(ROOT / weights).stat().st_size for weights in riding]
-    assert max(sizes) <= 25e6 and sum(sizes) <= 60e6
+def test_predict_is_a_command_of_the_environment(installed, tmp_path):
+    picture = next((ROOT / "model_cards").rglob("*.png"))
+    said = json.loads(run(installed, "wrn-hub", "predict", str(picture), "--format", "json", folder=tmp_path))
+    assert len(said[0]["classes"]) == 5 and "airplane" not in said[0]["image"]
 
-    subprocess.run(
-        [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
-        check=True, capture_output=True)
-    (sdist,) = tmp_path.iterdir()
+
+def test_accelerate_launches_finetune(installed, tmp_path):
+    said = run(
+        installed, "python", "-m", "accelerate.commands.launch", "--cpu", "-m", "wrn_hub", "finetune", "--image-size",
+        "8", "--crop-padding", "1", "--epochs", "1", "--batch-size", "500", "--output", "tuned", folder=tmp_path)
+    assert "test accuracy" in said
+    assert (tmp_path / "tuned" / "model" / "model.safetensors").is_file()
+
+
+def test_what_needs_a_clone_says_so_in_one_line(installed, tmp_path):
+    for command in (["publish", "--all"], ["evaluate", "--all"]):
+        ended = subprocess.run(
+            [str(installed.parents[2] / "bin" / "wrn-hub"), *command], cwd=tmp_path, capture_output=True, text=True,
+            env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"})
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr == (f"wrn-hub {command[0]}: this needs a clone of wrn_hub, which holds model_cards and "
+                                "wrn_hub/weights.json: name one with --checkout\n")
+
+
+def test_the_weights_in_the_wheel_are_the_small_ones(installed):
+    manifest = json.loads((ROOT / "wrn_hub" / "weights.json").read_text())
+    names = riding(ROOT)
+    sizes = [manifest[name]["bytes"] for name in names]
+    assert max(sizes) <= EACH and sum(sizes) <= TOGETHER
+    assert all(facts["bytes"] >= max(sizes) for name, facts in manifest.items() if name not in names)
+    carried = {str(path.relative_to(installed / "wrn_hub" / "pretrained"))
+               for path in (installed / "wrn_hub" / "pretrained").rglob("*") if path.is_file()}
+    assert carried == set(files(ROOT))
+
+
+def test_weights_ride_until_the_wheel_is_full(tmp_path):
+    (tmp_path / "wrn_hub").mkdir()
+    sizes = {"a": 24e6, "b": 20e6, "c": 10e6, "d": 26e6, "e": 7e6}
+    manifest = {name: {"bytes": size} for name, size in sizes.items()}
+    (tmp_path / "wrn_hub" / "weights.json").write_text(json.dumps(manifest))
+    assert riding(tmp_path) == ["e", "c", "b"]  # with a it would be 61 MB; d alone is too large
+
+
+def test_the_sdist_holds_all_that_a_wheel_is_built_from(tmp_path):
+    sdist = build("sdist", tmp_path)
     with tarfile.open(sdist) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
-    assert set(riding) <= packed  # a wheel can be built from it
+    assert {"hatch_build.py", *(f"model_cards/{file}" for file in files(ROOT))} <= packed
+    assert sum(name.endswith("model.safetensors") for name in packed) == len(riding(ROOT))
     assert sdist.stat().st_size <= 100e6  # what package indexes take

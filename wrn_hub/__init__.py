@@ -5,22 +5,33 @@ Importing this package registers the models with timm and does nothing else::
     import timm, wrn_hub
     model = timm.create_model("wrn_16_2", pretrained=True)
 """
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from .kernels.winograd import winograd as winograd
-from .models.build import class_names as class_names
-from .models.fold import fold_batch_norm as fold_batch_norm
-from .models.wide_resnet import WideResNet as WideResNet
-from .models.wide_resnet import wide_resnet as wide_resnet
+from . import models as models  # registers them
+from .version import __version__ as __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from .cards.variants import table as table
+    from .kernels.winograd import winograd as winograd
+    from .models.build import class_names as class_names
+    from .models.fold import fold_batch_norm as fold_batch_norm
+    from .models.wide_resnet import WideResNet as WideResNet
+    from .models.wide_resnet import wide_resnet as wide_resnet
+
+__all__ = ["WideResNet", "class_names", "fold_batch_norm", "table", "wide_resnet", "winograd"]
+
+# imported when asked for: what each needs, an import of the models shouldn't
+_LAZY = {
+    "WideResNet": "models.wide_resnet", "wide_resnet": "models.wide_resnet", "class_names": "models.build",
+    "fold_batch_norm": "models.fold", "winograd": "kernels.winograd", "table": "cards.variants"}
 
 
-def table() -> list[dict[str, Any]]:
-    """Every variant and dataset as a plain row: size, cost, what was measured here and what others report.
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_LAZY[name]}", __name__), name)
 
-    See :func:`wrn_hub.cards.variants.table` for the columns; ``pandas.DataFrame(wrn_hub.table())`` shows them.
-    """
-    from .cards.variants import table  # builds every net on the meta device, which an import shouldn't
 
-    return table()
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

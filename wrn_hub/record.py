@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 import timm
 import torch
 
+from .version import __version__
+
 __all__ = ["cpu_features", "hardware", "now", "versions"]
 
 
@@ -15,8 +17,6 @@ def cpu_features() -> dict:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result depends on."""
-    from . import __version__
-
     return {"python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__,
             "wrn_hub": __version__}
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from huggingface_hub import HfApi
 
-from .. import __version__
 from ..cards.card import check_card
 from ..errors import UserError, nearest
 from ..files import read_text
+from ..version import __version__
 from ..weights import file_sha256, read_manifest, staged, update_manifest
 from .check import check_model
 from .repository import Difference, check_access, commit, compare, plainly, verify
@@ -136,7 +136,7 @@ def plan(api: HfApi, checkout: Path, names: Sequence[str] = (), organisation: st
         if tagged and (tagged != difference.parent or not difference.empty):
             raise UserError(
                 f"{difference.repo_id} has {tag} at {tagged[:12]} already, and something has changed since: a "
-                "published version stays as it is; raise __version__ in wrn_hub/__init__.py")
+                "published version stays as it is; raise __version__ in wrn_hub/version.py")
         plans.append(Publication(
             folder.name, folder, difference, tag, tagged is not None, difference.repo_id in listed,
             manifest[folder.name]["published"], left))

@@ -1,13 +1,14 @@
 """Settings as data: a recipe is one small TOML file that states its source, cost, accuracy and command."""
-import tomllib
 from dataclasses import dataclass, fields
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, nearest
+from ..files import read_json, read_toml
 
-__all__ = ["Recipe", "load_recipe", "recipe_names"]
+__all__ = ["Recipe", "finetune_defaults", "finetune_recipe", "load_recipe", "recipe_names"]
+
+_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,19 @@ class Recipe:
 
 def recipe_names() -> list[str]:
     """The recipes that come with the package."""
-    files = (Path(entry.name) for entry in resources.files(__name__).iterdir())
-    return sorted(file.stem for file in files if file.suffix == ".toml")
+    return sorted(file.stem for file in _FOLDER.glob("*.toml"))
+
+
+def finetune_recipe() -> dict[str, Any]:
+    """What fine-tuning begins from: ``options`` of both runs of the comparison, and for "pretrained" and "scratch"
+    each the learning rate ``lr`` with what else was ``tried``; made by scripts/maintain/choose_lr.py."""
+    return read_json(_FOLDER / "finetune.json")
+
+
+def finetune_defaults() -> dict[str, Any]:
+    """Settings in which fine-tuning differs from the trainer's defaults, the learning rate that was chosen included."""
+    recipe = finetune_recipe()
+    return {**recipe["options"], "pretrained": True, "lr": recipe["pretrained"]["lr"]}
 
 
 def load_recipe(name: str, options: type) -> Recipe:
@@ -45,16 +57,12 @@ def load_recipe(name: str, options: type) -> Recipe:
     Raises:
         UserError: there is no such recipe, it isn't TOML, or it has keys that mean nothing; names the nearest.
     """
-    path = Path(name)
-    try:
-        file = path if path.suffix == ".toml" else resources.files(__name__).joinpath(name + ".toml")
-        content = tomllib.loads(file.read_text())
-    except (OSError, IsADirectoryError):
+    path = Path(name) if name.endswith(".toml") else _FOLDER / f"{name}.toml"
+    if not path.is_file():
         raise UserError(
             f"recipe {name!r}: allowed are {', '.join(recipe_names())}, or the path of a .toml file."
-            f"{nearest(name, recipe_names())}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"recipe {name}: not TOML ({error})") from None
+            f"{nearest(name, recipe_names())}")
+    content = read_toml(path)
     for given, known in (
             (content, ["base", *(item.name for item in fields(Recipe))]),
             (content.get("options", {}), [item.name for item in fields(options)])):

@@ -1,29 +1,16 @@
 """Fine-tuning: the trainer with other defaults, the same net from scratch beside it, and how they were chosen."""
-import json
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ..errors import Stopped, UserError
 from ..models.build import ModelSource
+from ..recipes import finetune_recipe
 from .options import TrainOptions
 from .trainer import TrainResult, train
 
-__all__ = ["choose_lr", "finetune_defaults", "versus_scratch"]
-
-_RECIPE = "finetune.json"
-
-
-def _recipe() -> dict[str, Any]:
-    return json.loads(resources.files("wrn_hub.recipes").joinpath(_RECIPE).read_text())
-
-
-def finetune_defaults() -> dict[str, Any]:
-    """What ``scripts/finetune.py`` sets otherwise than ``scripts/train.py``; the learning rate as it was chosen."""
-    recipe = _recipe()
-    return {**recipe["options"], "pretrained": True, "lr": recipe["pretrained"]["lr"]}
+__all__ = ["choose_lr", "versus_scratch"]
 
 
 def versus_scratch(options: TrainOptions) -> tuple[TrainResult, TrainResult]:
@@ -41,8 +28,8 @@ def versus_scratch(options: TrainOptions) -> tuple[TrainResult, TrainResult]:
             f"model {options.model} comes with its weights: to train from scratch too, name the timm model that it is")
     tuned = train(options)
     scratch = replace(
-        options, pretrained=False, lr=_recipe()["scratch"]["lr"], output=f"{tuned.folder}-scratch", freeze=False,
-        layer_decay=None)
+        options, pretrained=False, lr=finetune_recipe()["scratch"]["lr"], output=f"{tuned.folder}-scratch",
+        freeze=False, layer_decay=None)
     try:
         return tuned, train(scratch)
     except Stopped as stop:  # the one command is about both

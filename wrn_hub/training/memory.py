@@ -1,19 +1,8 @@
-"""Out of memory: how it is known, and what to try then."""
-import torch
-
+"""Out of memory: what to try then."""
 from ..errors import UserError
 from .options import TrainOptions
 
-__all__ = ["is_out_of_memory", "out_of_memory"]
-
-# Python's and torch's own errors apart, torch's allocators say it in a RuntimeError: on a CPU, and on Apple's GPUs
-_SAID = ("can't allocate memory", "out of memory", "bad_alloc")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory was too small, on whatever device."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and any(said in str(error) for said in _SAID))
+__all__ = ["out_of_memory"]
 
 
 def out_of_memory(options: TrainOptions, images: int, processes: int) -> UserError:

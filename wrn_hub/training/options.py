@@ -5,6 +5,7 @@ from numbers import Integral, Real
 from typing import get_args, get_origin, get_type_hints
 
 from ..errors import UserError
+from ..facts import check_mean_std
 from ..options import option
 
 __all__ = ["CUDA_GRAPHS", "TrainOptions", "option"]
@@ -157,11 +158,7 @@ class TrainOptions:
             raise UserError(f"progressive_sizes = {self.progressive_sizes}: allowed is 1 to {_LARGEST} pixels")
         if list(self.decay_at) != sorted(set(self.decay_at)) or not all(0 <= at <= _MOST for at in self.decay_at):
             raise UserError(f"decay_at = {self.decay_at}: allowed are epochs in their order, each once")
-        for name, above in (("mean", ""), ("std", " above 0")):
-            value = getattr(self, name)
-            if value and not (len(value) == 3 and all(0 <= one <= 1 and (one or not above) for one in value)):
-                raise UserError(
-                    f"{name} = {value}: allowed are three numbers{above}, 0 to 1, of pixels divided by 255")
+        check_mean_std(self.mean, self.std)
 
     def _check_together(self) -> None:
         sam = bool(self.sam_rho or self.asam_rho)

@@ -24,6 +24,7 @@ from ..data import ImageDataset
 from ..data.loader import Augmentation, TrainLoader
 from ..errors import Stopped, UserError, first_line
 from ..evaluation.logits import dataset_logits
+from ..evaluation.memory import is_out_of_memory
 from ..facts import DATASETS
 from ..kernels.winograd import winograd
 from ..models.build import ModelSource, compiled
@@ -33,7 +34,7 @@ from . import checkpoint
 from .distill import Teacher
 from .folder import claimed, read_settings, write_metrics, write_settings
 from .interrupt import STOP, Interrupt
-from .memory import is_out_of_memory, out_of_memory
+from .memory import out_of_memory
 from .options import CUDA_GRAPHS, TrainOptions
 from .parts import build_model, build_optimizer, load_data, schedule, uses_winograd
 from .settings import changes, check_resumed, resolved

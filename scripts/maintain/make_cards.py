@@ -1,7 +1,7 @@
 """Make the model cards and their pictures from what was measured, or check that they are up to date.
 
-python scripts/make_cards.py
-python scripts/make_cards.py --check
+python scripts/maintain/make_cards.py
+python scripts/maintain/make_cards.py --check
 
 What scripts/evaluate.py and scripts/measure_speed.py left in model_cards is all that it reads; no dataset is needed.
 Results of the same training with other seeds, put beside a results.json as results.seed1.json and so on, are stated
@@ -9,10 +9,10 @@ as mean and standard deviation.
 """
 from pathlib import Path
 
-from wrn_hub.cli import Parser, run
+from wrn_hub.commands.cli import Parser, run
 from wrn_hub.errors import UserError
 
-ROOT = Path(__file__).resolve().parent.parent / "model_cards"
+ROOT = Path(__file__).resolve().parents[2] / "model_cards"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the scripts share: options from a dataclass, a log on the main process, one line for bad input."""
+"""What the commands share: options from a dataclass, a log on the main process, one line for bad input."""
 import argparse
 import logging
 import os
@@ -8,23 +8,25 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
-from .errors import Stopped, UserError, nearest
+from ..errors import Stopped, UserError, nearest
 
-__all__ = ["Parser", "add_options", "add_push_option", "options_from", "push_from", "run", "say"]
+__all__ = ["Parser", "add_options", "checkout", "complain", "is_main_process", "options_from", "run", "say"]
 
 T = TypeVar("T")
 
 # The extra of pyproject.toml that brings a package which not everybody needs.
 EXTRAS = {
-    "matplotlib": "cards", "starlette": "hub", "uvicorn": "hub", "markdown_it": "hub", "nh3": "hub"}
+    "matplotlib": "cards", "starlette": "hub", "uvicorn": "hub", "markdown_it": "hub", "nh3": "hub",
+    "onnx": "export", "onnxscript": "export", "onnxruntime": "export"}
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with the script's docstring as it stands, and one line for a bad argument, nearest option included."""
+    """argparse with the command's docstring as it stands, and one line for a bad argument, nearest option included."""
 
     def __init__(self, description: str | None, **kwargs: Any) -> None:
         super().__init__(
-            description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs)
+            prog=program(), description=description, formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False, **kwargs)
 
     def parse_args(self, args=None, namespace=None):
         parsed, unknown = self.parse_known_args(args, namespace)
@@ -73,30 +75,23 @@ def options_from(cls: type[T], parsed: argparse.Namespace) -> T:
     return cls(**{item.name: getattr(parsed, item.name) for item in fields(cls)})  # type: ignore[arg-type]
 
 
-def add_push_option(parser: argparse.ArgumentParser) -> None:
-    """``--push-to-hub``, for what isn't a setting of the training itself."""
-    parser.add_argument(
-        "--push-to-hub", metavar="ORG/NAME",
-        help="publish the model with a card there afterwards; the token is HF_TOKEN's or that of hf auth login")
-
-
-def push_from(parsed: argparse.Namespace) -> Callable[[Path], None]:
-    """What to do with the folder of a finished training. Whether it will be possible is found now, not after it.
+def checkout(folder: str | Path | None = None) -> Path:
+    """The clone of the repository that a command works on: ``folder``, or the one that this package runs from.
 
     Raises:
-        UserError: there is no token that may write there.
+        UserError: it is none; an installed package isn't.
     """
-    if not parsed.push_to_hub:
-        return lambda folder: None
-    from .hub.push import check_push, push
+    root = Path(folder) if folder else Path(__file__).resolve().parents[2]
+    if not ((root / "model_cards").is_dir() and (root / "wrn_hub" / "weights.json").is_file()):
+        what = f"{folder} is not" if folder else "this needs"
+        raise UserError(
+            f"{what} a clone of wrn_hub, which holds model_cards and wrn_hub/weights.json: name one with --checkout")
+    return root
 
-    check_push(parsed.push_to_hub)
 
-    def publish(folder: Path) -> None:
-        if is_main_process():
-            print(f"published: {push(folder, parsed.push_to_hub)}")
-
-    return publish
+def program() -> str:
+    """What was typed to get here, as messages name it: "train.py" or "wrn-hub train"."""
+    return os.path.basename(sys.argv[0])
 
 
 def is_main_process() -> bool:
@@ -110,47 +105,50 @@ def say(text: str) -> None:
         print(text)
 
 
-def _complain(text: object) -> None:
-    """To stderr; another process than the main one says which it is, since it may be the only one in trouble."""
+def complain(text: object) -> None:
+    """Say to stderr what is wrong.
+
+    Another process than the main one says which it is, since it may be the only one in trouble.
+    """
     who = "" if is_main_process() else f" (process {os.environ['RANK']})"
-    print(f"{os.path.basename(sys.argv[0])}{who}: {text}", file=sys.stderr)
+    print(f"{program()}{who}: {text}", file=sys.stderr)
 
 
 def leave_processes() -> None:
     """At the end that all processes came to, if there are several."""
     if os.environ.get("WORLD_SIZE", "1") != "1":
-        from .processes import leave
+        from ..processes import leave
 
         leave()
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script: bad input ends in one line and exit code 2, Ctrl-C in 130, SIGTERM in 143, without a traceback."""
+    """Run a command: bad input ends in one line and exit code 2, Ctrl-C in 130, SIGTERM in 143, without a traceback."""
     logging.basicConfig(
         level=logging.INFO if is_main_process() else logging.ERROR, format="%(message)s", stream=sys.stderr)
-    for noisy in ("timm", "httpx", "httpx2", "datasets", "huggingface_hub"):
+    for noisy in ("timm", "httpx", "httpx2", "datasets", "huggingface_hub", "onnxscript", "onnx_ir"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         main()
         leave_processes()
     except UserError as error:
-        _complain(error)
+        complain(error)
         sys.exit(2)
     except Stopped as stop:
         if is_main_process():
-            print(f"{os.path.basename(sys.argv[0])}: {stop}", file=sys.stderr)
+            print(f"{program()}: {stop}", file=sys.stderr)
         leave_processes()
         sys.exit(128 + stop.signal)
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
-        _complain(f"this needs {error.name}: pip install '.[{extra}]' in a clone")
+        complain(f"this needs {error.name}: pip install 'wrn-hub[{extra}]', in a clone '.[{extra}]'")
         sys.exit(2)
     except OSError as error:
         if error.errno is None:
             raise
-        _complain(f"{error.filename or 'writing'}: {error.strerror}")
+        complain(f"{error.filename or 'writing'}: {error.strerror}")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,11 +1,11 @@
 """Draw the embedded sample again from the official files of CIFAR-100.
 
-python scripts/draw_sample.py --data-dir DATA
+python scripts/maintain/draw_sample.py --data-dir DATA
 """
 import argparse
 from pathlib import Path
 
-from wrn_hub.cli import run
+from wrn_hub.commands.cli import run
 from wrn_hub.data.official import FOLDERS
 from wrn_hub.data.sample import SAMPLE, draw_sample
 

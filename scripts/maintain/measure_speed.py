@@ -1,14 +1,14 @@
 """Measure how fast the nets are and how much memory they take, side by side, for model_cards/README.md.
 
-python scripts/measure_speed.py                       # every net for small images
-python scripts/measure_speed.py wrn_16_1 wrn_28_10 --output speed.json
+python scripts/maintain/measure_speed.py                       # every net for small images
+python scripts/maintain/measure_speed.py wrn_16_1 wrn_28_10 --output speed.json
 """
 import sys
 from pathlib import Path
 
-from wrn_hub.cli import Parser, run
+from wrn_hub.commands.cli import Parser, run
 
-SPEED = Path(__file__).resolve().parent.parent / "model_cards" / "speed.json"
+SPEED = Path(__file__).resolve().parents[2] / "model_cards" / "speed.json"
 
 
 def main() -> None:
@@ -30,7 +30,6 @@ def main() -> None:
         raise UserError("some models alone are no table of all: name another file with --output")
     if args.batch_size < 1:
         raise UserError(f"batch size {args.batch_size}: allowed is 1 or more")
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     names = args.models or timm.list_models(module="wide_resnet")
     table = measure_speeds(names, args.batch_size, args.precision, args.seconds, public_command(sys.argv))
     for name, net in table.nets.items():

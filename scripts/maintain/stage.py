@@ -1,12 +1,12 @@
 """Stage a finished run in model_cards, as the Hub repository that it will be.
 
-python scripts/stage.py runs/wrn_16_2.cifar10.1 wrn_16_2.cifar10
+python scripts/maintain/stage.py runs/wrn_16_2.cifar10.1 wrn_16_2.cifar10
 
-scripts/evaluate.py says how it is then measured and gets its card.
+CONTRIBUTING.md says how it is then measured and gets its card.
 """
 from pathlib import Path
 
-from wrn_hub.cli import Parser, run
+from wrn_hub.commands.cli import Parser, run
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
 
     from wrn_hub.hub.stage import stage
 
-    entry = stage(args.run, args.name, Path(__file__).resolve().parent.parent)
+    entry = stage(args.run, args.name, Path(__file__).resolve().parents[2])
     print(f"{args.name}: {entry['bytes'] / 1e6:.1f} MB, sha256 {entry['sha256']}")
 
 

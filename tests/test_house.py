@@ -1,0 +1,81 @@
+"""The house's own rules: short functions, declared dependencies, facts that stand in several files and agree."""
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from wrn_hub.commands import COMMANDS
+from wrn_hub.version import __version__
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+MODULES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in (ROOT / "wrn_hub").rglob("*.py")}
+
+LONGEST = 80  # lines of a function without its docstring
+# Those that are being taken apart; whoever does it takes the name away here.
+TOO_LONG = {
+    "wrn_hub/training/trainer.py:_train", "wrn_hub/hub/routes.py:read_routes", "wrn_hub/cards/card.py:_card_text",
+    "wrn_hub/cards/timm_card.py:timm_card_text", "wrn_hub/models/wide_resnet.py:__init__"}
+
+
+def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    lines = (function.end_lineno or 0) - function.lineno + 1
+    first = function.body[0]
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        lines -= (first.end_lineno or 0) - first.lineno + 1
+    return lines
+
+
+def test_no_function_is_longer_than_one_reads_at_once():
+    lengths = {
+        f"{path}:{node.name}": length(node) for path, tree in MODULES.items() for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    assert len(lengths) > 300
+    assert {name for name, lines in lengths.items() if lines > LONGEST} == TOO_LONG
+
+
+# What is imported under another name than it is installed by, and what comes with another package.
+PACKAGES = {"PIL": "pillow", "yaml": "pyyaml", "markdown_it": "markdown-it-py", "huggingface_hub": "huggingface-hub"}
+
+
+def test_every_package_that_is_imported_is_declared():
+    declared = {
+        re.match(r"[\w-]+", entry)[0] for entries in
+        [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()] for entry in entries}
+    imported = set()
+    for tree in MODULES.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module)
+    packages = {name.partition(".")[0] for name in imported} - set(sys.stdlib_module_names) - {"wrn_hub"}
+    assert {"torch", "timm", "PIL"} <= packages
+    assert {PACKAGES.get(name, name) for name in packages} <= declared
+
+
+def test_a_script_is_the_few_lines_that_call_a_command():
+    scripts = {path.stem: path.read_text() for path in (ROOT / "scripts").glob("*.py")}
+    assert sorted(scripts) == sorted(COMMANDS)
+    for name, text in scripts.items():
+        assert f"from wrn_hub.commands.{name} import main" in text and len(text.splitlines()) < 10
+
+
+@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", ".github/workflows/ci.yml"])
+def test_the_oldest_python_is_the_one_that_the_package_asks_for(file):
+    assert PROJECT["requires-python"].removeprefix(">=") in (ROOT / file).read_text()
+
+
+def test_the_oldest_torch_and_timm_that_are_tested_are_those_that_the_package_asks_for():
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    for package in ("torch", "timm"):
+        (entry,) = (entry for entry in PROJECT["dependencies"] if re.match(rf"{package}\b", entry))
+        assert f"{package}=={re.search(r'>=([0-9.]+)', entry)[1]}" in workflow
+
+
+def test_the_version_is_told_once_and_the_changelog_begins_with_it():
+    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == __version__
+    assert f"version: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
