@@ -20,10 +20,11 @@ import wrn_hub  # noqa: F401
 from wrn_hub.data.loader import Augmentation, TrainLoader
 from wrn_hub.data.sources import load_dataset
 from wrn_hub.errors import UserError
+from wrn_hub.evaluation.memory import is_out_of_memory
 from wrn_hub.models.export import save_model
 from wrn_hub.training import trackers
 from wrn_hub.training.distill import Teacher, distillation
-from wrn_hub.training.memory import is_out_of_memory, out_of_memory
+from wrn_hub.training.memory import out_of_memory
 from wrn_hub.training.mixing import mix
 from wrn_hub.training.options import TrainOptions
 from wrn_hub.training.sam import uphill
