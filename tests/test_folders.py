@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from conftest import COLOURS
 from safetensors.torch import load_file, save_file
 from timm.models import _registry as registry
 from torch import nn
 
 from wrn_hub.errors import UserError
+from wrn_hub.evaluation.evaluate import evaluate_source
 from wrn_hub.files import locked
 from wrn_hub.models.build import ModelSource, class_names
 from wrn_hub.models.export import save_model
+from wrn_hub.weights import file_sha256
 
 CLASSES = ("cat", "dog", "bird")
 
@@ -146,6 +149,15 @@ def test_weights_may_be_a_file_of_pytorch(legacy, folder, net):
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(source.create(pretrained=True).eval()(images), net(images))
+
+
+def test_weights_in_a_file_of_pytorch_are_measured_too(net, colours, tmp_path):
+    folder = save_model(net, tmp_path / "net", classes=tuple(COLOURS))
+    file = folder / "pytorch_model.bin"
+    torch.save(load_file(folder / "model.safetensors"), file)
+    (folder / "model.safetensors").unlink()
+    results = evaluate_source(str(folder), str(colours), image_size=8, corruption_images=0)
+    assert results.weights_sha256 == file_sha256(file)
 
 
 def test_a_flipped_bit_in_an_archive_is_found(folder):
