@@ -28,7 +28,7 @@ from . import plots
 from .command import train_command
 from .markdown import megabytes, percent, render, table
 from .metadata import check_metadata, check_text, front_matter
-from .origin import changes, origin, public_names
+from .origin import changes, earlier_epochs, origin, public_names
 from .reported import OUR_PREPROCESSING, Reported, reported
 from .standing import SHORT_EPOCHS, SHORT_POINTS, behind, standing
 from .variants import speeds
@@ -268,7 +268,7 @@ def _standing(staged: Staged) -> dict[str, Any]:
         "paper": _against(results.top1, found.paper, found.paper == found.best),
         "best": _against(results.top1, found.best), "comparable": found.comparable is not None,
         "short_run": bool(found.short_run), "short_epochs": SHORT_EPOCHS, "short_points": SHORT_POINTS,
-        "epochs": _epochs(staged.rows), "parameters": results.parameters}
+        "epochs": _epochs(staged.rows), "earlier": earlier_epochs(staged.settings), "parameters": results.parameters}
 
 
 def _card_text(staged: Staged) -> str:
@@ -278,7 +278,7 @@ def _card_text(staged: Staged) -> str:
     trainings = len(staged.top1_of_all_seeds)
     seeds = f"one training (seed {settings['seed']})" if trainings == 1 else (
         f"the training with seed {settings['seed']}, one of {trainings}")
-    untold = ("model", "dataset", "versions", "hardware", "changes", "class_names")
+    untold = ("model", "dataset", "versions", "hardware", "changes", "before", "class_names")
     sums = {name: file_sha256(staged.folder / name)
             for name in ("results.json", "logits.safetensors", "worst.safetensors")}
     return render(

@@ -4,7 +4,7 @@ from typing import Any
 
 import timm
 
-__all__ = ["changes", "origin", "public_names", "teaching"]
+__all__ = ["changes", "earlier_epochs", "origin", "public_names", "teaching"]
 
 
 def public_names(value: Any) -> list[str]:
@@ -37,6 +37,11 @@ def origin(arch: str, tag: str, settings: dict[str, Any]) -> dict[str, Any]:
         how = f"trained on from {what}" if own else f"fine-tuned from {what}"
         how += f" (sha256 `{sha256[:12]}`)" if sha256 else ""
     return {"how": how, "start": start, **teaching(settings)}
+
+
+def earlier_epochs(settings: dict[str, Any]) -> int:
+    """Epochs of the trainings, one after the other, whose weights this one began with; 0 where it began anew."""
+    return sum(before["epochs"] for before in settings.get("before", []))
 
 
 def teaching(settings: dict[str, Any]) -> dict[str, Any]:

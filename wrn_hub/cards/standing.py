@@ -4,6 +4,7 @@ from typing import Any
 
 from ..evaluation.metrics import interval
 from ..evaluation.results import Results
+from .origin import earlier_epochs
 from .reported import OUR_PREPROCESSING, Reported, reported
 
 __all__ = ["SHORT_EPOCHS", "SHORT_POINTS", "Standing", "behind", "standing"]
@@ -23,7 +24,7 @@ class Standing:
         high: Upper end.
         paper: The best of the paper, with our preprocessing if it has that; None where it has no number.
         best: The best of all that others report, likewise.
-        epochs: Of its training; None where that isn't on record.
+        epochs: Of its training, and of those that came before it; None where that isn't on record.
         short_run: See the rule above; None where the epochs aren't on record.
     """
 
@@ -54,7 +55,8 @@ def standing(arch: str, dataset: str, results: Results, settings: dict[str, Any]
     entries = reported(arch, dataset)
     paper = _best([entry for entry in entries if entry.source.startswith("the paper")])
     low, high = interval(results.top1, results.dataset.images)
-    found = Standing(low, high, paper, _best(entries), settings.get("epochs") if settings else None, None)
+    epochs = settings["epochs"] + earlier_epochs(settings) if settings and "epochs" in settings else None
+    found = Standing(low, high, paper, _best(entries), epochs, None)
     if found.epochs is None:
         return found
     far = found.comparable is None or behind(results.top1, found.comparable) > SHORT_POINTS

@@ -27,6 +27,8 @@ _COLUMNS = ("epoch", "seconds", "train_accuracy")  # of metrics.csv, numbers in 
 def stage(run: str | Path, name: str, checkout: str | Path) -> dict[str, Any]:
     """Copy a run's model, as float16 with float32 BatchNorm, with its settings and its curve; list it in the manifest.
 
+    Of a training that began with the weights that are staged, args.json keeps the settings of the earlier ones too, as
+    ``before``.
     What was measured of earlier weights of this name is removed with them: measure again with scripts/evaluate.py.
     Until the run was looked at and its copy answers, everything stays as it is.
 
@@ -47,6 +49,7 @@ def stage(run: str | Path, name: str, checkout: str | Path) -> dict[str, Any]:
     settings, curve = _finished(run, name)
     with locked(root / ".lock"):
         settle(checkout)
+        settings |= _earlier(settings, root / name / "args.json", read_manifest(manifest).get(name, {}).get("sha256"))
         staging = root / f".{name}.staging"
         try:
             _build(run, name, staging, settings, curve)
@@ -81,6 +84,22 @@ def _finished(run: Path, name: str) -> tuple[dict[str, Any], str]:
         raise UserError(f"{run / 'metrics.csv'} needs numbers in the columns {', '.join(_COLUMNS)}: it is damaged, or "
                         "of another run")
     return settings, curve
+
+
+def _earlier(settings: dict[str, Any], args: Path, sha256: str | None) -> dict[str, Any]:
+    """``before``: the settings of the trainings that led to the weights that this one began with, the first one first.
+
+    Args:
+        settings: Of the training.
+        args: args.json of what is staged.
+        sha256: Of the weights that are staged.
+    """
+    own = settings["model"] in (args.parent.name, args.parent.name.partition(".")[0])
+    start = settings.get("start_weights_sha256", sha256)  # older runs don't say with which
+    if not (settings.get("pretrained") and own and args.is_file() and start == sha256):
+        return {}
+    last = read_json(args)
+    return {"before": [*last.pop("before", []), last]}
 
 
 def _build(run: Path, name: str, staging: Path, settings: dict[str, Any], curve: str) -> None:
