@@ -353,12 +353,25 @@ def test_a_cpu_that_is_really_out_of_memory_says_it_so():
     assert is_out_of_memory(error.value)
 
 
-def test_out_of_memory_elsewhere_than_in_a_step_is_one_line_too(options):
+@pytest.mark.parametrize(("error", "says"), [
+    (MemoryError(), "MemoryError"),  # as Python does, without a word
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "DefaultCPUAllocator: can't allocate memory"),
+])
+def test_out_of_memory_elsewhere_than_in_a_step_is_one_line_too(options, error, says):
     def full():
-        raise MemoryError  # as Python does, without a word
+        raise error
 
-    with pytest.raises(UserError, match=r"out of memory \(MemoryError\): the images, the model and a batch"):
+    with pytest.raises(UserError, match=rf"out of memory \({says}\): the images, the model and a batch"):
         train(replace(options, epochs=1), after_step=full)
+    with pytest.raises(RuntimeError, match="another matter"):
+        train(replace(options, epochs=1, output=options.output + "2"), data=Broken())
+
+
+class Broken:
+    """Data that can't even be looked at, for a reason of its own."""
+
+    def __iter__(self):
+        raise RuntimeError("another matter")
 
 
 # trackers

@@ -128,7 +128,7 @@ BAD = {
     "no such data folder": (["train", "--data-dir", "nowhere"], "nowhere: no such folder"),
     "no such option": (["train", "--epoch", "3"], "no option --epoch. Did you mean '--epochs'?"),
     "no number": (["train", "--epochs", "many"], "invalid int value: 'many'"),
-    "a value out of range": (["finetune", "--epochs", "0"], "epochs = 0: allowed is 1 or more"),
+    "a value out of range": (["finetune", "--epochs", "0"], "epochs = 0: allowed is 1 to 1000000"),
     "no such image": (["predict", "cat.jpg"], "cat.jpg: no such file or folder"),
     "a folder without a model": (["evaluate", "--model", "local-dir:."], "is not the folder of a model"),
     "not an argument of the net": (["train", "--model", "resnet18", "--dataset", "sample", "--block-drop-rate", "0.3"],
