@@ -507,8 +507,12 @@ def hooked(net, images):
     return seen
 
 
-@pytest.mark.parametrize("frozen", [False, True], ids=["", "frozen"])
-@pytest.mark.parametrize("mode", BY_WINOGRAD + ORDINARY, ids=lambda mode: mode.__name__)
+SLOW = {compiled, compiled_under_autocast, exported_for_training, exported_strictly, onnx_of_today}  # once is enough
+
+
+@pytest.mark.parametrize("mode, frozen", [
+    pytest.param(mode, frozen, id=f"{mode.__name__}{', frozen' * frozen}")
+    for mode in BY_WINOGRAD + ORDINARY for frozen in (False, True) if not (frozen and mode in SLOW)])
 def test_it_is_what_the_net_gives_without(mode, frozen, calls):
     images = torch.randn(2, 3, 9, 10, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
     found = [mode(one, images.clone()) for one in net(frozen)]
