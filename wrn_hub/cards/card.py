@@ -52,7 +52,7 @@ BIBTEX = """```bibtex
 }
 ```"""
 
-_REMAKE = "run scripts/make_cards.py"
+_REMAKE = "run scripts/maintain/make_cards.py"
 
 
 def percent(share: float) -> str:

@@ -68,7 +68,8 @@ def _checked(folder: Path, manifest: Mapping[str, Any]) -> Path:
     name, weights = folder.name, folder / WEIGHTS
     if name not in manifest or not weights.is_file():
         raise UserError(
-            f"{name} is not staged in {folder.parent}: stage a run with scripts/stage.py.{nearest(name, manifest)}")
+            f"{name} is not staged in {folder.parent}: stage a run with scripts/maintain/stage.py."
+            f"{nearest(name, manifest)}")
     expected, found = manifest[name]["sha256"], file_sha256(weights)
     if found != expected:
         raise UserError(
@@ -78,7 +79,7 @@ def _checked(folder: Path, manifest: Mapping[str, Any]) -> Path:
         wrong = check_card(folder)
     except FileNotFoundError as error:
         raise UserError(
-            f"{name}: {error}; measure with scripts/evaluate.py, then run scripts/make_cards.py") from None
+            f"{name}: {error}; measure with scripts/evaluate.py, then run scripts/maintain/make_cards.py") from None
     if wrong:
         raise UserError("; ".join(wrong))
     return folder
