@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import wrn_hub
 from wrn_hub.commands import COMMANDS
 from wrn_hub.version import __version__
 
@@ -79,3 +80,10 @@ def test_the_oldest_torch_and_timm_that_are_tested_are_those_that_the_package_as
 def test_the_version_is_told_once_and_the_changelog_begins_with_it():
     assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == __version__
     assert f"version: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_what_the_package_offers_comes_when_it_is_asked_for():
+    for name in wrn_hub.__all__:
+        assert callable(getattr(wrn_hub, name)) and name in dir(wrn_hub)
+    with pytest.raises(AttributeError, match="no attribute 'widen'"):
+        wrn_hub.widen  # noqa: B018
