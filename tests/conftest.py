@@ -20,6 +20,8 @@ MARKERS = ["base", "forward", "backward", "cfg", "cfg_nonstd", "torchscript", "f
 SLOW = [
     "test_timm_suite.py", "test_processes.py", "test_interrupted.py", "test_wheel.py", "test_benchmark.py",
     "test_round_trip.py", "test_push.py", "test_export.py", "test_training.py", "test_results.py", "test_cards.py",
+    "test_models.py::test_compile", "test_models.py::test_onnx", "test_models.py::test_import_registers",
+    "test_models.py::test_imagenet_bottlenecks", "test_options.py::test_wandb", "test_options.py::test_out_of_memory",
     "test_readme.py::test_every_snippet", "test_hub.py::test_every_snippet",
     "test_hub.py::test_transformers_loads", "test_hub.py::test_timm_loads", "test_hub.py::test_the_script_says",
     "test_scripts.py::test_finetune_starts", "test_scripts.py::test_a_recipe_is_overridden",

@@ -74,7 +74,7 @@ def test_a_picture_is_not_stale_for_the_last_bits_of_another_processor(answers):
 
 
 def test_every_card_and_the_comparison_are_up_to_date():
-    assert check_cards(ROOT) == [], "run: python scripts/make_cards.py"
+    assert check_cards(ROOT) == [], "run: python scripts/maintain/make_cards.py"
 
 
 @pytest.mark.parametrize("name", STAGED)
@@ -278,7 +278,7 @@ def test_another_picture_or_one_cut_short_is_stale(copy):
     whole = (copy / "worst.png").read_bytes()
     (copy / "worst.png").write_bytes(whole[: len(whole) // 2])
     assert check_card(copy) == [
-        f"{copy.name}/{name} is stale: run scripts/make_cards.py" for name in ("curve.png", "worst.png")]
+        f"{copy.name}/{name} is stale: run scripts/maintain/make_cards.py" for name in ("curve.png", "worst.png")]
     write_card(copy)
     assert check_card(copy) == []
 
@@ -321,7 +321,7 @@ def test_a_training_measured_otherwise_is_not_counted_among_the_seeds(copy):
 
 def test_a_picture_of_what_is_measured_no_more_goes(copy):
     change(copy, corruptions=None)
-    assert f"{copy.name}/corruptions.png is stale: run scripts/make_cards.py" in check_card(copy)
+    assert f"{copy.name}/corruptions.png is stale: run scripts/maintain/make_cards.py" in check_card(copy)
     write_card(copy)
     assert not (copy / "corruptions.png").exists() and check_card(copy) == []
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from wrn_hub.errors import UserError
 from wrn_hub.evaluation.evaluate import evaluate_source
+from wrn_hub.evaluation.options import EvaluateOptions
 from wrn_hub.files import locked
 from wrn_hub.models.build import ModelSource, class_names
 from wrn_hub.models.export import save_model
@@ -156,7 +157,7 @@ def test_weights_in_a_file_of_pytorch_are_measured_too(net, colours, tmp_path):
     file = folder / "pytorch_model.bin"
     torch.save(load_file(folder / "model.safetensors"), file)
     (folder / "model.safetensors").unlink()
-    results = evaluate_source(str(folder), str(colours), image_size=8, corruption_images=0)
+    results = evaluate_source(EvaluateOptions(str(folder), str(colours), image_size=8, corruption_images=0))
     assert results.weights_sha256 == file_sha256(file)
 
 

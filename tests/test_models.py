@@ -428,12 +428,9 @@ def test_import_registers_and_does_no_more():
             "print(*(name for name in sys.modules if name.startswith('wrn_hub') or '.' not in name))")
     loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
     assert not loaded & {"accelerate", "datasets", "transformers", "matplotlib", "pandas", "tensorboard"}
-    assert {name for name in loaded if name.startswith("wrn_hub")} == {
-        "wrn_hub", "wrn_hub.errors", "wrn_hub.facts", "wrn_hub.files", "wrn_hub.weights", "wrn_hub.models",
-        "wrn_hub.models.build", "wrn_hub.models.export", "wrn_hub.models.fold", "wrn_hub.models.folder",
-        "wrn_hub.models.tensors", "wrn_hub.models.wide_resnet", "wrn_hub.models.wide_resnet_in1k", "wrn_hub.kernels",
-        "wrn_hub.kernels.build", "wrn_hub.kernels.ops", "wrn_hub.record",
-        "wrn_hub.kernels.winograd"}
+    parts = {name.split(".")[1] for name in loaded if name.startswith("wrn_hub.")}
+    ground = {"files", "facts", "errors", "version", "record"}
+    assert {"models", "weights"} <= parts <= {"models", "weights", "kernels", *ground}
 
 
 def test_a_new_net_of_a_thousand_layers_stays_finite():

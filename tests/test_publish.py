@@ -203,7 +203,7 @@ def spoil(checkout: Path, file: str) -> None:
 
 @pytest.mark.parametrize("file, says", [
     ("model.safetensors", "model.safetensors is not what wrn_hub/weights.json lists: its sha256 is .* listed is"),
-    ("README.md", "README.md is stale: run scripts/make_cards.py"),
+    ("README.md", "README.md is stale: run scripts/maintain/make_cards.py"),
 ])
 def test_a_stale_card_or_other_weights_are_refused_before_anything_is_sent(hub, checkout, file, says):
     spoil(checkout, file)

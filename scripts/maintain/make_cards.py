@@ -3,7 +3,7 @@
 python scripts/maintain/make_cards.py
 python scripts/maintain/make_cards.py --check
 
-What scripts/evaluate.py and scripts/measure_speed.py left in model_cards is all that it reads; no dataset is needed.
+No dataset is needed: it reads what scripts/evaluate.py and scripts/maintain/measure_speed.py left in model_cards.
 Results of the same training with other seeds, put beside a results.json as results.seed1.json and so on, are stated
 as mean and standard deviation.
 """

@@ -44,7 +44,7 @@ PICTURES = {
     "worst.png": "The mistakes made with the least probability for the true class: what is true, and what was said",
 }
 
-_REMAKE = "run scripts/make_cards.py"
+_REMAKE = "run scripts/maintain/make_cards.py"
 USUAL_IMAGES = EvaluateOptions().corruption_images
 
 

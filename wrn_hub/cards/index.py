@@ -129,7 +129,7 @@ def check_cards(root: Path) -> list[str]:
         problems = check_text(text) + (check_metadata(text) if name in pages else [])
         wrong += [f"{name}: {line}" for line in problems]
         if not (root / name).is_file() or (root / name).read_bytes() != text.encode():
-            wrong.append(f"{name} is stale: run scripts/make_cards.py")
+            wrong.append(f"{name} is stale: run scripts/maintain/make_cards.py")
     if plots.digest_of(root / "frontier.png") != plots.digest(frontier(), _MEASURES):
-        wrong.append("frontier.png is stale: run scripts/make_cards.py")
+        wrong.append("frontier.png is stale: run scripts/maintain/make_cards.py")
     return wrong

@@ -61,7 +61,7 @@ def _settings(name: str) -> dict[str, Any] | None:
 
 
 def speeds() -> SpeedTable | None:
-    """What ``scripts/measure_speed.py`` measured; None in an installation without ``model_cards``."""
+    """What ``scripts/maintain/measure_speed.py`` measured; None in an installation without ``model_cards``."""
     path = _found("speed.json")
     return SpeedTable.read(path) if path else None
 

@@ -22,7 +22,7 @@ from .results import read_record
 
 __all__ = ["NetSpeed", "SpeedTable", "measure_speeds"]
 
-_AGAIN = "measure again with scripts/measure_speed.py"
+_AGAIN = "measure again with scripts/maintain/measure_speed.py"
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,8 @@ def _checked(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, File]
     name, weights = folder.name, folder / WEIGHTS
     if name not in manifest or not weights.is_file():
         raise UserError(
-            f"{name} is not staged in {folder.parent}: stage a run with scripts/stage.py.{nearest(name, manifest)}")
+            f"{name} is not staged in {folder.parent}: stage a run with scripts/maintain/stage.py."
+            f"{nearest(name, manifest)}")
     if folder.resolve() != folder.parent.resolve() / name:
         raise UserError(f"{folder} is a link to {folder.resolve()}: what is published lies in {folder.parent} itself")
     expected, found = manifest[name]["sha256"], file_sha256(weights)
@@ -90,7 +91,7 @@ def _checked(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, File]
         wrong = check_card(folder)
     except FileNotFoundError as error:
         raise UserError(
-            f"{name}: {error}; measure with scripts/evaluate.py, then run scripts/make_cards.py") from None
+            f"{name}: {error}; measure with scripts/evaluate.py, then run scripts/maintain/make_cards.py") from None
     if wrong:
         raise UserError("; ".join(wrong))
     check_model(folder)

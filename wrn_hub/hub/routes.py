@@ -144,36 +144,36 @@ class Download(FileResponse):
                 await error(503, "the file is being replaced; ask again")(scope, receive, send)
 
 
-def read_routes(store: Store) -> list[BaseRoute]:
-    """Starlette's routes for reading every repository of a store.
+def _kind(request: Request) -> str:
+    return "datasets" if request.url.path.startswith(("/api/datasets", "/datasets/")) else "models"
 
-    The application has to turn :class:`NotFound` into an answer: ``exception_handlers={NotFound: not_found}``.
-    """
 
-    def kind_of(request: Request) -> str:
-        return "datasets" if request.url.path.startswith(("/api/datasets", "/datasets/")) else "models"
+class _Reader:
+    """Answers about a store; plain functions, which Starlette runs in threads, since files are read and hashed."""
 
-    # Plain functions: Starlette runs them in threads, since files are read and hashed.
-    def at(request: Request) -> Revision:
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def at(self, request: Request) -> Revision:
         asked = request.path_params
-        return store.revision(kind_of(request), f"{asked['org']}/{asked['name']}", asked.get("revision", "main"))
+        return self.store.revision(_kind(request), f"{asked['org']}/{asked['name']}", asked.get("revision", "main"))
 
-    def repositories(request: Request) -> Response:
-        kind, asked = kind_of(request), request.query_params
+    def repositories(self, request: Request) -> Response:
+        kind, asked = _kind(request), request.query_params
         found = []
-        for repo_id in store.repositories(kind):
+        for repo_id in self.store.repositories(kind):
             author = repo_id.partition("/")[0]
             if asked.get("author", author) == author and asked.get("search", "").lower() in repo_id.lower():
                 with suppress(NotFound):  # it went meanwhile
-                    found.append(_information(store.revision(kind, repo_id)))
+                    found.append(_information(self.store.revision(kind, repo_id)))
         limit = asked.get("limit", "")
         return JSONResponse(found[: int(limit)] if re.fullmatch("[0-9]{1,9}", limit) else found)
 
-    def information(request: Request) -> Response:
-        return JSONResponse(_information(at(request)))
+    def information(self, request: Request) -> Response:
+        return JSONResponse(_information(self.at(request)))
 
-    def tree(request: Request) -> Response:
-        found, below = at(request), request.path_params.get("path", "").strip("/")
+    def tree(self, request: Request) -> Response:
+        found, below = self.at(request), request.path_params.get("path", "").strip("/")
         deep = request.query_params.get("recursive", "").lower() in ("true", "1")
         prefix = f"{below}/" if below else ""
         entries: list[dict[str, Any]] = []
@@ -192,8 +192,8 @@ def read_routes(store: Store) -> list[BaseRoute]:
             if path not in found.files]
         return JSONResponse(listed + entries)
 
-    async def paths_info(request: Request) -> Response:
-        found, body = await run_in_threadpool(at, request), b""
+    async def paths_info(self, request: Request) -> Response:
+        found, body = await run_in_threadpool(self.at, request), b""
         with suppress(ClientDisconnect):  # nobody is left to answer to
             async for part in request.stream():
                 body += part
@@ -205,16 +205,16 @@ def read_routes(store: Store) -> list[BaseRoute]:
             return error(400, f"this is no form in UTF-8 of {MOST_FIELDS:,} fields at most")
         return JSONResponse([_entry(path, found.files[path]) for path in paths if path in found.files])
 
-    def refs(request: Request) -> Response:
-        found = at(request)
+    def refs(self, request: Request) -> Response:
+        found = self.at(request)
         listed = {
             key: [{"name": name, "ref": f"refs/{place}/{name}", "targetCommit": commit}
                   for name, commit in values.items()]
             for key, place, values in (("branches", "heads", found.branches), ("tags", "tags", found.tags))}
         return JSONResponse({**listed, "converts": []})
 
-    def resolve(request: Request) -> Response:
-        found = at(request)
+    def resolve(self, request: Request) -> Response:
+        found = self.at(request)
         path, query = request.path_params["path"], request.url.query
         file = found.file(path)
         if request.path_params["revision"] != found.commit:
@@ -235,17 +235,26 @@ def read_routes(store: Store) -> list[BaseRoute]:
         return Download(
             file, headers=headers, filename=path.rsplit("/", 1)[-1], content_disposition_type="inline")
 
-    routes: list[BaseRoute] = []
-    for kind, prefix in (("models", ""), ("datasets", "/datasets")):
-        repository = f"/api/{kind}/{{org}}/{{name}}"
-        routes += [
-            Route(f"/api/{kind}", repositories),
-            Route(repository, information),
-            Route(repository + "/revision/{revision}", information),
-            Route(repository + "/tree/{revision}", tree),
-            Route(repository + "/tree/{revision}/{path:path}", tree),
-            Route(repository + "/paths-info/{revision}", paths_info, methods=["POST"]),
-            Route(repository + "/refs", refs),
-            Route(prefix + "/{org}/{name}/resolve/{revision}/{path:path}", resolve),
-        ]
-    return routes
+    def routes(self) -> list[BaseRoute]:
+        routes: list[BaseRoute] = []
+        for kind, prefix in (("models", ""), ("datasets", "/datasets")):
+            repository = f"/api/{kind}/{{org}}/{{name}}"
+            routes += [
+                Route(f"/api/{kind}", self.repositories),
+                Route(repository, self.information),
+                Route(repository + "/revision/{revision}", self.information),
+                Route(repository + "/tree/{revision}", self.tree),
+                Route(repository + "/tree/{revision}/{path:path}", self.tree),
+                Route(repository + "/paths-info/{revision}", self.paths_info, methods=["POST"]),
+                Route(repository + "/refs", self.refs),
+                Route(prefix + "/{org}/{name}/resolve/{revision}/{path:path}", self.resolve),
+            ]
+        return routes
+
+
+def read_routes(store: Store) -> list[BaseRoute]:
+    """Starlette's routes for reading every repository of a store.
+
+    The application has to turn :class:`NotFound` into an answer: ``exception_handlers={NotFound: not_found}``.
+    """
+    return _Reader(store).routes()
