@@ -15,7 +15,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from wrn_hub.cli import run
+from wrn_hub.commands.cli import run
 
 from wrn_hub.data import load_dataset
 from wrn_hub.errors import Stopped, UserError

@@ -100,7 +100,7 @@ def test_gradients_of_two_processes_are_those_of_one(colours, tmp_path):
 FAILING = """
 import sys
 import wrn_hub
-from wrn_hub.cli import run
+from wrn_hub.commands.cli import run
 from wrn_hub.processes import local_main_first, process_state
 from wrn_hub.training.options import TrainOptions
 from wrn_hub.training.trainer import train
