@@ -20,6 +20,7 @@ from torch import nn
 import wrn_hub  # noqa: F401
 from wrn_hub.errors import UserError
 from wrn_hub.models.convert import convert, read_checkpoint
+from wrn_hub.pickles import unpickle
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +225,12 @@ PROGRAMS = {
     "a huge text": b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x7fabc.",
     "a huge number": b"\x80\x02\x8b\xff\xff\xff\x7fabc.",
     "a list in itself": b"\x80\x02]q\x00h\x00a.",
+    "a key as deep as a stack": b"\x80\x02})" + 1_000_000 * b"\x85" + b"K\x01s.",
+    "a key whose hash takes for ever": b"\x80\x02})" + 100 * b"q\x00h\x00\x86" + b"K\x01s.",
+    "the same in a set": b"\x80\x04\x8f()" + 100 * b"q\x00h\x00\x86" + b"\x90.",
+    "the same in what becomes a dict": b"\x80\x02ccollections\nOrderedDict\n])" + 100 * b"q\x00h\x00\x86"
+                                       + b"K\x01\x86a\x85R.",
+    "the same as a module's name": b"\x80\x04)" + 100 * b"q\x00h\x00\x86" + b"\x8c\x01a\x93.",
 }
 
 
@@ -233,6 +240,12 @@ def test_a_pickle_is_no_program_here(case, path, tmp_path, monkeypatch):
     path.write_bytes(PROGRAMS[case])
     refusal(path)
     assert [file.name for file in tmp_path.iterdir()] == ["net.pth"]
+
+
+def test_a_pickle_has_an_end():
+    assert unpickle(io.BytesIO(b"\x80\x02" + 7 * b"]" + b"."), most=10) == []
+    with pytest.raises(ValueError, match="more than 10 opcodes"):
+        unpickle(io.BytesIO(b"\x80\x02" + 9 * b"]" + b"."), most=10)
 
 
 # Tensors that are none

@@ -1,11 +1,12 @@
 """The files from CIFAR's own page: ``cifar-10-batches-py`` and ``cifar-100-python``."""
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import UserError, first_line
-from .opcodes import Inert, plain_values
+from ..pickles import StandIn, unpickle
 
 __all__ = ["FOLDERS", "find_official", "read_official", "read_pickle"]
 
@@ -16,22 +17,30 @@ _FILES = {
     ("cifar100", "train"): ["train"],
     ("cifar100", "test"): ["test"],
 }
+_MOST = 400_000  # opcodes of a file; CIFAR-100's training split has 200,362
 _LARGEST = 2**28  # bytes of a file; CIFAR-100's training split has 155 million
 
 
 def _pixels(value: Any) -> np.ndarray:
     """uint8 (N, 32, 32, 3) out of what a pickle tells of an array of uint8 (N, 3072): its bytes, and nothing else."""
     match value:
-        case Inert(name=made, state=(1, (int(count), 3072), Inert("numpy.dtype", ("u1" | "|u1", *_)), False, data)) if (
-                made.startswith("numpy.") and made.endswith("._reconstruct")):
+        case StandIn(name=made, state=(1, (int(count), 3072), StandIn(dtype, ("u1" | "|u1", *_)), False, data)) if (
+                made.startswith("numpy.") and made.endswith("._reconstruct") and dtype == "numpy.dtype"):
             match data:
-                case str(text) | Inert("_codecs.encode", (str(text), "latin1")):  # Python 2; 3 in protocol 2
+                case str(text) | StandIn("_codecs.encode", (str(text), "latin1")):  # Python 2; 3 in protocol 2
                     pixels = text.encode("latin1")
                 case _:
                     pixels = data
             if isinstance(pixels, bytes) and len(pixels) == count * 3072:
                 return np.frombuffer(pixels, np.uint8).reshape(count, 3, 32, 32).transpose(0, 2, 3, 1)
     raise ValueError("its data is no array of N x 3072 bytes")
+
+
+def _content(pickled: bytes) -> Any:
+    try:
+        return unpickle(io.BytesIO(pickled), most=_MOST, text_keys=True)
+    except (IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:  # the stack lacks what is needed
+        raise ValueError(f"its opcodes don't fit together: {type(error).__name__} {error}") from None
 
 
 def _list(value: Any, kind: type, what: str) -> list[Any]:
@@ -57,7 +66,7 @@ def read_pickle(path: Path, *keys: str) -> list[Any]:
             raise FileNotFoundError
         if path.stat().st_size > _LARGEST:
             raise ValueError(f"it has more than {_LARGEST:,} bytes")
-        content = plain_values(path.read_bytes())
+        content = _content(path.read_bytes())
         if not isinstance(content, dict):
             raise ValueError(f"it holds a {type(content).__name__}")
         values: list[Any] = []

@@ -1,6 +1,6 @@
 """Checkpoints of other Wide ResNets, in our names.
 
-A file is read without running anything in it (:mod:`.pickles`, :mod:`.files`), its weights are found
+A file is read without running anything in it (:mod:`wrn_hub.pickles`, :mod:`.files`), its weights are found
 (:mod:`.checkpoint`), their names understood (:mod:`.layouts`), and a net of ours is given them (:mod:`.net`).
 """
 from .checkpoint import read_checkpoint as read_checkpoint

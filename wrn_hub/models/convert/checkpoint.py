@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from ...errors import UserError, first_line
+from ...pickles import StandIn
 from ..tensors import State, some
 from .files import load_checkpoint, odd, pickled_array
-from .pickles import StandIn
 
 __all__ = ["read_checkpoint"]
 

@@ -16,8 +16,8 @@ from safetensors.torch import load
 
 from ...errors import UserError, first_line
 from ...files import read_tensors
+from ...pickles import StandIn, as_key, unpickle
 from ..folder import verify_archive
-from .pickles import StandIn, unpickle
 
 __all__ = ["load_checkpoint", "odd", "pickled_array"]
 
@@ -165,8 +165,8 @@ def pickled_array(value: StandIn) -> Any:
 def _storage(key: Any) -> tuple[torch.dtype | None, str, int]:
     """(dtype, key, elements) that a tensor names as its storage; the dtype is None for a kind that isn't read."""
     kind, name, number = key[1], key[2], key[4]
-    if not isinstance(kind, StandIn) or not isinstance(number, int) or number < 0:
-        raise ValueError("a storage has no type or no size")
+    if not (isinstance(kind, StandIn) and isinstance(name, str | int) and isinstance(number, int) and number >= 0):
+        raise ValueError("a storage has no type, no name or no size")
     return _STORAGES.get(kind.name), str(name), number
 
 
@@ -174,7 +174,9 @@ def _make(name: str, args: tuple) -> Any:
     """What stands for a call in a checkpoint: the tensor or the dictionary that it makes."""
     module, _, function = name.rpartition(".")
     if name in ("collections.OrderedDict", "collections.defaultdict", "builtins.dict", "__builtin__.dict"):
-        return dict(args[-1]) if args and isinstance(args[-1], list | dict) else {}
+        made = args[-1] if args else {}
+        pairs = made.items() if isinstance(made, dict) else made if isinstance(made, list) else ()
+        return {as_key(key): value for key, value in pairs}
     if name in ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state",
                 "torch.nn.parameter.Parameter") and args:
         return args[0]
