@@ -149,7 +149,7 @@ def test_pytorchcv_is_compared_where_it_has_the_net():
     (["--rounds", "0"], "rounds = 0: allowed is 1 or more"),
     (["--batch-sizes", "8,0"], "batch_sizes = 8,0: allowed are numbers from 1"),
     (["--section", "train"], "no option --section. Did you mean '--sections'?"),
-    (["--tables", "none.json"], "none.json: not a benchmark"),
+    (["--tables", "none.json"], "none.json: No such file or directory; measure with"),
 ])
 def test_bad_input_ends_in_one_line(run, arguments, says):
     code, out, err = run(*arguments)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from wrn_hub.errors import UserError
-from wrn_hub.files import locked, read_json, read_tensors, read_text, read_toml, write_whole
+from wrn_hub.files import locked, read_csv, read_json, read_tensors, read_text, read_toml, write_whole
 
 
 def test_what_was_written_is_read(tmp_path):
@@ -75,6 +75,7 @@ def test_writers_of_the_same_file_do_not_meet(tmp_path):
     (read_json, b"[1]", "holds a list, needed is a dict"),
     (read_json, b"\xff", "not a text file in UTF-8"),
     (read_toml, b"a =", "not TOML"),
+    (read_csv, b"a\n" + 200_000 * b"1", "not CSV"),
     (read_tensors, b"", "damaged, or not a safetensors file"),
     (read_tensors, b"PK\x03\x04" + bytes(100), "damaged, or not a safetensors file"),
 ])
@@ -86,7 +87,7 @@ def test_a_bad_file_is_named_in_one_line(tmp_path, read, content, said):
     assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("read", [read_text, read_json, read_toml, read_tensors])
+@pytest.mark.parametrize("read", [read_text, read_json, read_toml, read_csv, read_tensors])
 def test_what_is_not_there_or_is_a_folder(tmp_path, read):
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(UserError, match=f"^{path}: "):

@@ -13,7 +13,13 @@ from wrn_hub.version import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-MODULES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in (ROOT / "wrn_hub").rglob("*.py")}
+
+
+def parsed(folder: str) -> dict[str, ast.Module]:
+    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in (ROOT / folder).rglob("*.py")}
+
+
+MODULES = parsed("wrn_hub")
 
 LONGEST = 80  # lines of a function without its docstring
 
@@ -32,6 +38,51 @@ def test_no_function_is_longer_than_one_reads_at_once():
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     assert len(lengths) > 300
     assert [name for name, lines in lengths.items() if lines > LONGEST] == []
+
+
+# Who writes without files.write_whole, and why nothing half-written stays under a final name.
+WRITERS = {
+    "wrn_hub/files.py": "is the writer, and holds the lock file open",
+    "wrn_hub/data/cache.py": "streams arrays as large as the memory into a temporary folder, and renames them",
+    "wrn_hub/models/onnx.py": "hands a file to onnxruntime in a temporary folder",
+    "wrn_hub/evaluation/memory.py": "writes to Linux's /proc",
+}
+
+
+def opened(call: ast.Call) -> tuple[str, bool, bool] | None:
+    """(mode, whether its encoding is said, whether it writes) of a call that opens, reads or writes a file, else None.
+    """
+    function, named = call.func, {word.arg: word.value for word in call.keywords}
+    name = getattr(function, "attr", "") or getattr(function, "id", "")
+    if name in ("read_text", "write_text", "write_bytes", "read_bytes"):
+        if name == "read_text" and isinstance(function, ast.Name):  # the reader of wrn_hub.files
+            return None
+        return ("rb" if "bytes" in name else "r"), "encoding" in named, name.startswith("write")
+    if name != "open" or ast.unparse(function) in ("Image.open", "os.open"):
+        return None
+    place = 1 if isinstance(function, ast.Name) else 0  # open(path, mode), path.open(mode)
+    mode = named["mode"] if "mode" in named else call.args[place] if len(call.args) > place else ast.Constant("r")
+    assert isinstance(mode, ast.Constant), f"line {call.lineno}: a mode that nobody can read here"
+    return mode.value, "encoding" in named, bool(set(mode.value) & set("wax+"))
+
+
+@pytest.mark.parametrize(("line", "found"), [
+    ("open(path)", ("r", False, False)), ("open(path, 'xb')", ("xb", False, True)),
+    ("path.open('a', encoding='utf-8')", ("a", True, True)), ("path.open(mode='rb')", ("rb", False, False)),
+    ("path.write_text(text)", ("r", False, True)), ("path.write_bytes(data)", ("rb", False, True)),
+    ("read_text(path)", None), ("Image.open(path)", None), ("print(path)", None),
+])
+def test_how_a_file_is_opened_is_seen(line, found):
+    (statement,) = ast.parse(line).body
+    assert opened(statement.value) == found
+
+
+def test_text_is_utf8_on_every_machine_and_files_are_written_whole():
+    calls = [
+        (path, node.lineno, how) for path, tree in (MODULES | parsed("scripts")).items() for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and (how := opened(node))]
+    assert [f"{path}:{line}" for path, line, (mode, encoded, _) in calls if "b" not in mode and not encoded] == []
+    assert {path for path, _, (_, _, writes) in calls if writes} == set(WRITERS)
 
 
 # What is imported under another name than it is installed by, and what comes with another package.

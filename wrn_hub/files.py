@@ -3,6 +3,8 @@
 Whatever is wrong with a user's file is said in one line with its path. What is written stands under its name whole or
 not at all, and two processes that write the same file don't meet.
 """
+import csv
+import io
 import json
 import os
 import platform
@@ -26,7 +28,7 @@ try:
 except ImportError:  # Windows has none
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["cache_folder", "locked", "read_json", "read_tensors", "read_text", "read_toml", "write_whole"]
+__all__ = ["cache_folder", "locked", "read_csv", "read_json", "read_tensors", "read_text", "read_toml", "write_whole"]
 
 
 def cache_folder(kind: str) -> Path:
@@ -91,6 +93,18 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: not TOML ({first_line(error)})") from None
 
 
+def read_csv(path: str | Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, by the names in its first line; what a row lacks is None.
+
+    Raises:
+        UserError: it can't be read or isn't CSV.
+    """
+    try:
+        return list(csv.DictReader(io.StringIO(read_text(path))))
+    except csv.Error as error:
+        raise UserError(f"{path}: not CSV ({first_line(error)})") from None
+
+
 def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file, on the CPU.
 
@@ -105,7 +119,7 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
         raise UserError(f"{path}: damaged, or not a safetensors file ({first_line(error)})") from None
 
 
-def write_whole(path: str | Path, content: str | bytes, durable: bool = False) -> None:
+def write_whole(path: str | Path, content: str | bytes | memoryview, durable: bool = False) -> None:
     """Write a file beside its name and rename it: readers see the old or the new one, never a part.
 
     Args:

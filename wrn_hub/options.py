@@ -6,7 +6,7 @@ __all__ = ["option"]
 
 
 def option(default: Any, help: str, choices: tuple | None = None) -> Any:
-    """A dataclass's field; :func:`wrn_hub.cli.add_options` makes ``--its-name`` of it.
+    """A dataclass's field; :func:`wrn_hub.commands.cli.add_options` makes ``--its-name`` of it.
 
     Args:
         default: Of the field; its type is the field's annotation.

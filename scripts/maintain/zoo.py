@@ -9,7 +9,6 @@ python scripts/maintain/zoo.py next --again wrn_16_2.cifar10 --data-dir DATA
 A weight is done when what is staged was trained exactly as the list says. Which recipe stands in the list was chosen on
 held-out images of the training split; so what it gave is staged whatever the test split says of it.
 """
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,11 +16,10 @@ from typing import Any
 
 from wrn_hub.commands.cli import Parser, run, say
 from wrn_hub.errors import UserError, nearest
-from wrn_hub.files import read_json, read_toml
+from wrn_hub.files import read_csv, read_json, read_toml
 from wrn_hub.recipes import load_recipe
-from wrn_hub.training.options import TrainOptions
+from wrn_hub.training.options import PACE, TrainOptions
 
-PACE = ("eval_every", "checkpoint_minutes", "report_to", "threads")  # settings that don't change the weights
 LIST = Path(__file__).resolve().with_name("zoo.toml")
 CHECKOUT = LIST.parents[2]
 
@@ -117,8 +115,7 @@ def under_way(folder: Path) -> str:
     steps = settings["images"] // settings["batch_size"]
     text = f"epoch {epoch + 1} of {epochs}, step {step} of {steps}"
     if (folder / "metrics.csv").is_file():
-        with open(folder / "metrics.csv", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_csv(folder / "metrics.csv")
         pixels = [parts[place * len(parts) // epochs] ** 2 for place in range(epochs)]  # what an epoch's time goes by
         spent = sum(float(row["seconds"]) for row in rows) / sum(pixels[: len(rows)])
         left = spent * (sum(pixels[epoch:]) - pixels[min(epoch, epochs - 1)] * step / steps)

@@ -1,5 +1,4 @@
 """How time and memory of training grow with the width, the depth, the batch and the number of images."""
-import csv
 import tempfile
 from functools import cache, partial
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 
 from ..data import ImageDataset
 from ..evaluation.memory import peak_memory
+from ..files import read_csv
 from ..models.wide_resnet import wide_resnet
 from ..training.options import TrainOptions
 from ..training.trainer import train, uses_winograd
@@ -46,8 +46,7 @@ def _epoch(settings: TrainOptions, data: ImageDataset) -> float:
     with tempfile.TemporaryDirectory() as folder:
         run = TrainOptions(**{**vars(settings), "output": f"{folder}/run"})
         train(run, data=(data, data.subset(np.arange(1))))
-        with open(Path(folder) / "run" / "metrics.csv") as file:
-            return len(data) / float(list(csv.DictReader(file))[-1]["images_per_second"])
+        return len(data) / float(read_csv(Path(folder) / "run" / "metrics.csv")[-1]["images_per_second"])
 
 
 def measure_growth(options: BenchmarkOptions, device: torch.device) -> dict[str, Any]:

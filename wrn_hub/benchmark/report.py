@@ -10,7 +10,7 @@ from typing import Any
 
 from ..cards.markdown import table
 from ..errors import UserError
-from ..files import write_whole
+from ..files import read_json, write_whole
 from .options import AXES
 
 __all__ = ["VERSION", "Benchmark", "markdown", "picture", "readme_section"]
@@ -58,12 +58,11 @@ class Benchmark:
             UserError: it is not JSON, is of another version, or lacks or adds a field.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: not a benchmark ({error}); measure with scripts/benchmark.py") from None
-        known = {item.name for item in fields(cls)}
-        if not isinstance(content, dict) or content.get("schema_version") != VERSION or set(content) != known:
-            given = set(content) if isinstance(content, dict) else set()
+            content = read_json(path)
+        except UserError as error:
+            raise UserError(f"{error}; measure with scripts/benchmark.py") from None
+        known, given = {item.name for item in fields(cls)}, set(content)
+        if content.get("schema_version") != VERSION or given != known:
             raise UserError(
                 f"{path}: not version {VERSION} of a benchmark (missing {sorted(known - given)}, unknown "
                 f"{sorted(given - known)}); measure again with scripts/benchmark.py")

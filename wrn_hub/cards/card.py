@@ -3,7 +3,6 @@
 A card is a pure function of results.json, the kept logits and images, args.json, metrics.csv and the registry, so it
 can be made again and compared byte for byte. What was measured and what others report never stand in one table.
 """
-import csv
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from ..evaluation.corruptions import KINDS
 from ..evaluation.options import EvaluateOptions
 from ..evaluation.results import Results
 from ..facts import DATASETS
-from ..files import read_json, read_tensors, write_whole
+from ..files import read_csv, read_json, read_tensors, write_whole
 from ..weights import MANIFEST, file_sha256
 from . import plots
 from .command import train_command
@@ -120,8 +119,7 @@ class Staged:
 
     @cached_property
     def rows(self) -> list[dict[str, str]]:
-        with open(self.folder / "metrics.csv", newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        return read_csv(self.folder / "metrics.csv")
 
     def _tensors(self, name: str, *needed: str) -> dict[str, torch.Tensor]:
         try:

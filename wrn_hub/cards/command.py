@@ -6,11 +6,11 @@ from typing import Any
 import timm
 
 from ..facts import DATASETS
-from ..training.options import TrainOptions
+from ..training.options import PLACES, TrainOptions
 
 __all__ = ["train_command"]
 
-_NAMED = ("model", "dataset", "data_dir", "output", "resume", "allow_other_hardware")
+_NAMED = ("model", "dataset", *PLACES, "allow_other_hardware")
 
 
 def _resolved(settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """What others report of these architectures, from reported.toml; never mixed with what is measured here."""
-import tomllib
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from pathlib import Path
+
+from ..files import read_toml
 
 __all__ = ["OUR_PREPROCESSING", "Reported", "best_reported", "reported"]
 
@@ -30,10 +31,9 @@ class Reported:
 
 @cache
 def _table() -> dict[str, dict[str, list[Reported]]]:
-    text = resources.files("wrn_hub.cards").joinpath("reported.toml").read_text(encoding="utf-8")
     return {
         arch: {dataset: [Reported(**entry) for entry in entries] for dataset, entries in datasets.items()}
-        for arch, datasets in tomllib.loads(text).items()}
+        for arch, datasets in read_toml(Path(__file__).with_name("reported.toml")).items()}
 
 
 def reported(arch: str, dataset: str) -> list[Reported]:

@@ -1,6 +1,4 @@
 """The card of a net that somebody trained or fine-tuned on their own: what the run's folder knows, and no more."""
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +8,14 @@ from timm.models import get_pretrained_cfg
 
 from ..errors import UserError, first_line
 from ..facts import DATASETS
-from ..files import read_json, read_text
+from ..files import read_csv, read_json
+from ..training.options import PLACES
 from .command import train_command
 from .markdown import render
 from .metadata import front_matter
 from .origin import changes, teaching
 
 __all__ = ["shareable_settings", "user_card"]
-
-_PRIVATE = ("data_dir", "output", "resume")
 
 
 def shareable_settings(settings: dict[str, Any]) -> dict[str, Any]:
@@ -31,7 +28,7 @@ def shareable_settings(settings: dict[str, Any]) -> dict[str, Any]:
         local = path.startswith(("/", "~", ".")) or path != value or Path(path).is_dir()
         return Path(path).name if path and local else value
 
-    return {key: shared(value) for key, value in settings.items() if key not in _PRIVATE}
+    return {key: shared(value) for key, value in settings.items() if key not in PLACES}
 
 
 def _hub_dataset(settings: dict[str, Any]) -> str | None:
@@ -77,7 +74,7 @@ def user_card(run: Path, repo_id: str) -> str:
     """
     try:
         settings, config = read_json(run / "args.json"), read_json(run / "model" / "config.json")
-        last = list(csv.DictReader(io.StringIO(read_text(run / "metrics.csv"))))[-1]
+        last = read_csv(run / "metrics.csv")[-1]
         held_out = "held_out_accuracy" in last
         accuracy = float(last["held_out_accuracy" if held_out else "test_accuracy"])
         if not 0 <= accuracy <= 1:

@@ -9,7 +9,7 @@ from huggingface_hub import HfApi
 from ..cards.head import parse_head, split_head
 from ..cards.user_card import shareable_settings, user_card
 from ..errors import UserError, first_line
-from ..files import read_json
+from ..files import read_json, write_whole
 from .check import check_model
 from .repository import check_access, commit, compare, verify
 from .store import CARD, CONFIG, WEIGHTS, repository_files
@@ -83,5 +83,5 @@ def _gather(run: Path, repo_id: str, folder: Path) -> None:
     folder.mkdir()
     for name in (f"model/{CONFIG}", f"model/{WEIGHTS}", "metrics.csv"):
         shutil.copyfile(run / name, folder / Path(name).name)
-    (folder / CARD).write_text(card, encoding="utf-8")
-    (folder / "args.json").write_text(json.dumps(shared, indent=2) + "\n", encoding="utf-8")
+    write_whole(folder / CARD, card)
+    write_whole(folder / "args.json", json.dumps(shared, indent=2) + "\n")

@@ -4,7 +4,6 @@ The new folder is built in ``.<arch.tag>.staging`` beside the old one: ``new/``,
 is going to list. Then the old folder is moved into it, as ``old/``, and the new one out of it. From what is there
 anybody can tell how far it came, so a call that was killed is undone, or finished, by the next one.
 """
-import csv
 import json
 import math
 import shutil
@@ -13,14 +12,14 @@ from typing import Any
 
 from ..errors import UserError
 from ..facts import DATASETS
-from ..files import locked, read_json, read_text, write_whole
+from ..files import locked, read_csv, read_json, read_text, write_whole
 from ..models.export import save_model
+from ..training.options import PLACES
 from ..weights import file_sha256, read_manifest, update_manifest
 from .check import check_model
 
 __all__ = ["settle", "stage"]
 
-_PLACES = ("data_dir", "output", "resume")  # where one person's files lie says nothing about the training
 _COLUMNS = ("epoch", "seconds", "train_accuracy")  # of metrics.csv, numbers in every row
 
 
@@ -75,7 +74,7 @@ def _finished(run: Path, name: str) -> tuple[dict[str, Any], str]:
     if tag not in DATASETS or trained != name:
         raise UserError(f"{run} was a training of {trained}, not of {name}; tags are {', '.join(DATASETS)}")
     curve = read_text(run / "metrics.csv")
-    rows = list(csv.DictReader(curve.splitlines()))
+    rows = read_csv(run / "metrics.csv")
     try:
         whole = bool(rows) and all(math.isfinite(float(row[column])) for row in rows for column in _COLUMNS)
     except (KeyError, TypeError, ValueError):
@@ -111,7 +110,7 @@ def _build(run: Path, name: str, staging: Path, settings: dict[str, Any], curve:
         raise UserError(f"{run / 'model'} is of {found}, needed is {needed}")
     staging.mkdir()
     folder = save_model(model, staging / "new", tag=tag, classes=DATASETS[tag].classes, half=True)
-    kept = {key: value for key, value in settings.items() if key not in _PLACES}
+    kept = {key: value for key, value in settings.items() if key not in PLACES}
     write_whole(folder / "args.json", json.dumps(kept, indent=2) + "\n")
     write_whole(folder / "metrics.csv", curve.encode())
     check_model(folder)  # float16 may hold less than the net needs

@@ -70,7 +70,7 @@ def _machine(source: Path) -> str:
     """What the library depends on; of a CPU of another model or with other flags it may use instructions that are
     missing here, and a home folder may be shared with one."""
     try:
-        processors = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n")[0].splitlines()
+        processors = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0].splitlines()
     except OSError:
         processors = []
     told = ("vendor", "cpu family", "model", "flags", "CPU", "Features")  # names on x86 and on ARM

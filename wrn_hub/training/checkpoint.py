@@ -7,13 +7,14 @@ kept; files of other names are nobody's business here.
 import hashlib
 import io
 import logging
-import os
 import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from ..files import write_whole
 
 __all__ = ["load_newest", "newest", "save"]
 
@@ -43,15 +44,7 @@ def save(folder: Path, epoch: int, state: dict[str, Any], step: int = 0) -> Path
     for half_written in folder.glob(".epoch-*"):  # by a process that was killed
         half_written.unlink()
     path = folder / f"epoch-{epoch:05d}.{step:06d}-{hashlib.sha256(content).hexdigest()[:16]}.pt"
-    beside = folder / f".{path.name}.{os.getpid()}"
-    try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.rename(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(path, content, durable=True)
     for old, _ in _all(folder)[KEEP:]:
         old.unlink()
     return path

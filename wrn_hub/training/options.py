@@ -8,9 +8,13 @@ from ..errors import UserError
 from ..facts import check_mean_std
 from ..options import option
 
-__all__ = ["CUDA_GRAPHS", "TrainOptions", "option"]
+__all__ = ["CUDA_GRAPHS", "PACE", "PLACES", "TrainOptions", "option"]
 
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # modes of torch.compile that keep their results in their own memory
+
+# settings that don't change the weights
+PLACES = ("data_dir", "output", "resume")  # where one person's files lie
+PACE = ("threads", "eval_every", "checkpoint_minutes", "report_to")  # how fast it goes, and what is told of it
 
 _MOST, _LARGEST = 1_000_000, 10_000  # of what is counted, and pixels of a side: beyond it is a slip of the pen
 # what is allowed, both ends included

@@ -12,13 +12,11 @@ from ..facts import DATASETS
 from ..models.build import ModelSource
 from ..record import hardware, versions
 from ..weights import file_sha256
-from .options import TrainOptions
+from .options import PACE, PLACES, TrainOptions
 
 __all__ = ["changes", "check_resumed", "flip_of", "resolved"]
 
-# what may be another when a run goes on: none of it changes the weights
-_PLACES_AND_PACE = (
-    "data_dir", "output", "resume", "threads", "eval_every", "checkpoint_minutes", "report_to", "allow_other_hardware")
+_FREE = (*PLACES, *PACE, "allow_other_hardware")  # what may be another when a run goes on
 _HARDWARE = ("precision", "winograd")  # what it may be another in where that is asked for
 _IMAGES = {"train_fingerprint": "the training images", "test_fingerprint": "the images to measure on"}
 _RECORDED = ("precision", "winograd", "threads", "processes", "hardware")
@@ -77,7 +75,7 @@ def check_resumed(before: dict[str, Any], now: dict[str, Any]) -> None:
     Raises:
         UserError: they differ; names the settings and both values.
     """
-    kept = [item.name for item in fields(TrainOptions) if item.name not in _PLACES_AND_PACE]
+    kept = [item.name for item in fields(TrainOptions) if item.name not in _FREE]
     other = [name for name in [*kept, "images", "classes"] if name in before and now.get(name) != before[name]]
     if now["allow_other_hardware"]:
         other = [name for name in other if name not in _HARDWARE]
