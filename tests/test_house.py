@@ -112,6 +112,15 @@ def test_a_script_is_the_few_lines_that_call_a_command():
         assert f"from wrn_hub.commands.{name} import main" in text and len(text.splitlines()) < 10
 
 
+def test_every_script_that_is_named_is_there():
+    files = [path for part in ("wrn_hub", "scripts") for kind in ("py", "jinja", "md", "toml")
+             for path in (ROOT / part).rglob(f"*.{kind}")]
+    named = {name for path in [*files, *ROOT.glob("*.md"), ROOT / "Makefile"]
+             for name in re.findall(r"\bscripts/[a-z_/]+\.[a-z]+\b", path.read_text(encoding="utf-8"))}
+    assert {"scripts/train.py", "scripts/maintain/zoo.py", "scripts/accelerate/eight_gpus.yaml"} <= named
+    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+
+
 @pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", ".github/workflows/ci.yml"])
 def test_the_oldest_python_is_the_one_that_the_package_asks_for(file):
     assert PROJECT["requires-python"].removeprefix(">=") in (ROOT / file).read_text()

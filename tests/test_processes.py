@@ -145,9 +145,9 @@ def test_accelerate_reads_the_example_configs(config):
     assert settings.distributed_type == written["distributed_type"] and settings.mixed_precision == "no"
 
 
-def test_accelerate_and_torchrun_know_every_argument_that_the_readme_types():
+def test_accelerate_and_torchrun_know_every_argument_that_the_pages_type():
     known = {text for action in launch_command_parser()._actions for text in action.option_strings}
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text() + (ROOT / "scripts" / "README.md").read_text()
     launches = re.findall(r"accelerate launch ((?:--\w+ \S+ (?:\\\n\s*)?)+)", readme)
     typed = {flag for launch in launches for flag in re.findall(r"--\w+", launch)}
     assert {"--config_file", "--machine_rank", "--main_process_ip"} <= typed <= known

@@ -304,7 +304,7 @@ def test_no_prediction_is_made_of_weights_that_are_not_finite(net, tmp_path):
         broken.head.fc.bias[0] = float("nan")
     save_model(broken, tmp_path / "net")
     Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
-    with pytest.raises(UserError, match="nan"):
+    with pytest.raises(UserError, match="holds NaN"):
         predict([tmp_path / "image.png"], str(tmp_path / "net"))
 
 

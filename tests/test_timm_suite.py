@@ -72,7 +72,6 @@ if SUITE.is_file():
     @pytest.mark.parametrize("test, arguments", [
         ("test_reset_classifier_keeps_pool", ()),
         ("test_head_hidden_size", ({},)),
-        ("test_headless_checkpoint_reload", ({},)),
         ("test_model_init_weights_after_to_empty", ({},)),
         ("test_features_only_feature_cls_class", ()),
         ("test_features_only_grad_checkpointing_backward", ()),

@@ -111,7 +111,8 @@ def test_a_weight_is_trained_in_two_trainings_stopped_and_gone_on_with(run, tmp_
         assert "of 2, step" in run("status")
     assert "training 1 of 2 is staged" in run("next", *data)
     first = json.loads((staged / "args.json").read_text())
-    assert first["epochs"] == 2 and not first["pretrained"] and (staged / "README.md").is_file()
+    assert first["epochs"] == 2 and not first["pretrained"]
+    assert "\naccelerate launch scripts/evaluate.py --model wrn_10_2.cifar10 " in (staged / "README.md").read_text()
 
     assert "training 2 of 2 is staged" in run("next", *data)
     second = json.loads((staged / "args.json").read_text())

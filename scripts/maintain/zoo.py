@@ -9,6 +9,8 @@ python scripts/maintain/zoo.py next --again wrn_16_2.cifar10 --data-dir DATA
 A weight is done when what is staged was trained exactly as the list says. Which recipe stands in the list was chosen on
 held-out images of the training split; so what it gave is staged whatever the test split says of it.
 """
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -166,19 +168,17 @@ def train_next(
 
 def stage_and_measure(weight: Weight, folder: Path, checkout: Path, data_dir: str | None) -> None:
     """Stage a finished run, measure it on the test split as scripts/evaluate.py does, and make the cards."""
-    from wrn_hub.cards.index import write_cards
     from wrn_hub.evaluation.evaluate import evaluate_source
     from wrn_hub.evaluation.options import EvaluateOptions
     from wrn_hub.hub.stage import stage
 
-    cards = checkout / "model_cards"
-    stage(folder, weight.name, checkout)
-    _, _, dataset = weight.name.partition(".")
-    folder = cards / weight.name
-    evaluate_source(
-        EvaluateOptions(str(folder), dataset, data_dir, output=str(folder)),
-        f"python scripts/maintain/zoo.py next {weight.name} --data-dir data")
-    write_cards(cards)
+    name, dataset = weight.name, weight.name.partition(".")[2]
+    stage(folder, name, checkout)
+    folder = checkout / "model_cards" / name
+    command = f"evaluate.py --model {name} --dataset {dataset} --data-dir data --output model_cards/{name}"
+    evaluate_source(EvaluateOptions(str(folder), dataset, data_dir, output=str(folder)), command)
+    # in a process of its own: this one knows the weights that there were when it began
+    subprocess.run([sys.executable, str(LIST.with_name("make_cards.py"))], check=True)
 
 
 def main() -> None:
