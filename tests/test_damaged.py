@@ -2,13 +2,18 @@
 
 All of it runs in this process, through what a user types.
 """
+import os
 import runpy
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
+from PIL import Image
 
+import wrn_hub
 from wrn_hub.__main__ import main as command_line
 from wrn_hub.recipes import load_recipe
 from wrn_hub.training.options import TrainOptions
@@ -98,15 +103,49 @@ def test_a_recipe_is_based_on_one_beside_it(tmp_path):
 
 
 @pytest.mark.parametrize("content, says", [
-    ("", "not JSON"), ('{"options": ', "not JSON"), ("[]", "holds a list"), ("{}", "options is None, needed is an object"),
+    ("", "not JSON"), ('{"options": ', "not JSON"), ("[]", "holds a list"),
+    ("{}", "options is None, needed is an object"),
     ('{"options": {}, "pretrained": {"lr": "0.1"}}', "lr of pretrained is '0.1', needed is a number"),
     ('{"options": {}, "pretrained": {"lr": true}}', "lr of pretrained is True"),
     ('{"options": {}, "pretrained": {"lr": 0.1}, "scratch": 3}', "scratch is 3, needed is an object"),
     ('{"options": {"epoch": 3}, "pretrained": {"lr": 0.1}, "scratch": {"lr": 1}}', "no setting 'epoch'. Did you mean"),
-    ('{"options": {"epochs": "3"}, "pretrained": {"lr": 0.1}, "scratch": {"lr": 1}}', "epochs = '3': needed is a whole"),
+    ('{"options": {"epochs": "3"}, "pretrained": {"lr": 0.1}, "scratch": {"lr": 1}}', "epochs = '3': needed"),
 ])
 def test_a_damaged_recipe_for_fine_tuning(content, says, refused, tmp_path, monkeypatch):
     (tmp_path / "finetune.json").write_text(content)
     monkeypatch.setattr("wrn_hub.recipes._FOLDER", tmp_path)
     line = refused("finetune", *SMALL)
     assert says in line and "finetune.json" in line
+
+
+@pytest.mark.parametrize("endpoint", ["not a url", "", "http://a b", "http://127.0.0.1:9"])
+@pytest.mark.parametrize("command", [
+    "evaluate --model hf-hub:ada/net --dataset sample", "predict . --model hf-hub:ada/net",
+    "export --model hf-hub:ada/net", "train --model hf-hub:ada/net --dataset sample", "train --dataset ada/cats",
+    "finetune --teacher hf-hub:ada/net", "evaluate --dataset cifar10"])
+def test_an_endpoint_where_no_hub_is(command, endpoint, refused, monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_ENDPOINT", endpoint)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between one try and the next
+    Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
+    line = refused(*command.split())
+    assert "HF_ENDPOINT" in line and ("ada/" in line or "uoft-cs/cifar10" in line)
+    assert [record for record in caplog.records if record.levelname != "INFO"] == []
+
+
+def test_an_endpoint_that_can_not_be_taken_apart_disturbs_nothing_but_what_asks_there(tmp_path):
+    code = (
+        "import sys; from wrn_hub.__main__ import main\n"
+        "for command in ('--version', 'train --help', 'export --model hf-hub:ada/net'):\n"
+        "    sys.argv = ['wrn-hub', *command.split()]\n"
+        "    try: main()\n"
+        "    except SystemExit as stop: print(stop.code)")
+    ended = subprocess.run([sys.executable, "-c", code], env={**os.environ, "HF_ENDPOINT": "http://[bad"},
+                           capture_output=True, text=True, cwd=tmp_path)
+    assert ended.stdout.startswith(f"wrn-hub {wrn_hub.__version__}\n") and ended.stdout.endswith("\n0\n2\n")
+    assert ended.stderr == (
+        "wrn-hub export: model hf-hub:ada/net: HF_ENDPOINT is 'http://[bad', which is no address such as "
+        "https://huggingface.co\n")
