@@ -15,8 +15,8 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from wrn_hub.commands.cli import run
 
+from wrn_hub.commands.cli import run
 from wrn_hub.data import load_dataset
 from wrn_hub.errors import Stopped, UserError
 from wrn_hub.files import locked
