@@ -23,7 +23,7 @@ from wrn_hub.errors import UserError
 from wrn_hub.evaluation import metrics
 from wrn_hub.evaluation.corruptions import KINDS, SEVERITIES, corrupt
 from wrn_hub.evaluation.cost import cost_of
-from wrn_hub.evaluation.evaluate import evaluate, evaluate_source, public_command
+from wrn_hub.evaluation.evaluate import compared, evaluate, evaluate_source, measure_again, public_command
 from wrn_hub.evaluation.memory import enough_memory
 from wrn_hub.evaluation.options import EvaluateOptions
 from wrn_hub.evaluation.predict import predict
@@ -435,3 +435,63 @@ def test_speeds_are_measured_side_by_side(tmp_path):
     assert SpeedTable.read(tmp_path / "speed.json") == table
     with pytest.raises(UserError, match="Did you mean 'wrn_10_2'"):
         measure_speeds(["wrn_10_22"])
+
+
+# measured again
+
+NAME = "wrn_16_1.cifar10"
+
+
+@pytest.fixture(scope="module")
+def recorded_once(tmp_path_factory, colours) -> Path:
+    """A model_cards folder of one model, which was measured on 21 images; a small net under a name of the manifest."""
+    torch.manual_seed(0)
+    root = tmp_path_factory.mktemp("model_cards")
+    net = timm.create_model("wrn_10_2", num_classes=3)
+    save_model(net, root / NAME, classes=("blue", "green", "red"))
+    evaluate_source(EvaluateOptions(
+        str(root / NAME), str(colours), split="test", image_size=8, corruption_images=0, output=str(root / NAME)))
+    path = root / NAME / "results.json"
+    content = json.loads(path.read_text())
+    content["dataset"]["name"] = str(colours)  # not an embedded one
+    path.write_text(json.dumps(content))
+    return root
+
+
+OTHER = "CPU of another kind, 64 threads"
+FLIP = 1 / 21
+
+
+@pytest.mark.parametrize("flips, changed, agrees, says", [
+    (1, {}, False, "recorded are"),
+    (1, {"hardware": OTHER}, True, "on CPU of another kind; within what other hardware may change"),
+    (0, {"weights_sha256": "0" * 64, "hardware": OTHER}, False, "0" * 64),
+])
+def test_a_model_measured_again_agrees_to_the_image_or_as_far_as_other_hardware_allows(
+        flips, changed, agrees, says, recorded_once, tmp_path):
+    root = Path(shutil.copytree(recorded_once, tmp_path / "model_cards"))
+    recorded = Results.read(root / NAME / "results.json")
+    top1 = recorded.top1 + flips * (FLIP if recorded.top1 < 0.5 else -FLIP)
+    replace(recorded, top1=top1, **changed).write(root / NAME / "results.json")
+    if agrees:
+        (line,) = measure_again(root)
+        assert line.startswith(f"{NAME}: top-1 {recorded.top1:.2%}") and line.endswith(says)
+        assert not flips or f"recorded {top1:.2%}" in line
+    else:
+        with pytest.raises(UserError, match=f"^{NAME}: top-1 {recorded.top1:.4%}.*{says}"):
+            list(measure_again(root))
+
+
+def test_other_threads_are_no_other_hardware_and_ten_images_of_ten_thousand_may_flip(recorded_once):
+    recorded = replace(Results.read(recorded_once / NAME / "results.json"), top1=0.9334, hardware="CPU A, 2 threads")
+    recorded = replace(recorded, dataset=replace(recorded.dataset, images=10_000))
+    more = replace(recorded, hardware="CPU A, 8 threads", top1=0.9333)
+    assert not compared(more, recorded)[1]
+    line, agrees = compared(replace(more, hardware="B"), recorded)
+    assert agrees and line == "top-1 93.33%, recorded 93.34% on CPU A; within what other hardware may change"
+    assert compared(replace(more, hardware="B", top1=0.9324), recorded)[1]
+    assert not compared(replace(more, hardware="B", top1=0.9323), recorded)[1]
+    assert not compared(replace(recorded, hardware="B", top5=0.9), replace(recorded, top5=None))[1]
+    for hardware in ("B", recorded.hardware):  # other weights never agree
+        assert not compared(replace(recorded, hardware=hardware, weights_sha256="0" * 64), recorded)[1]
+    assert compared(replace(recorded, hardware="B"), recorded) == ("top-1 93.34% as recorded", True)

@@ -242,7 +242,7 @@ def test_the_recorded_learning_rates_are_the_best_of_those_tried():
     for start in ("pretrained", "scratch"):
         tried = recipe[start]["tried"]
         assert len(tried) >= 3 and tried[str(recipe[start]["lr"])] == max(tried.values())
-    assert finetune_defaults()["lr"] == recipe["pretrained"]["lr"]
+    assert finetune_defaults(TrainOptions)["lr"] == recipe["pretrained"]["lr"]
 
 
 @pytest.mark.parametrize(("environment", "threads"), [

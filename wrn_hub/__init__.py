@@ -5,11 +5,35 @@ Importing this package registers the models with timm and does nothing else::
     import timm, wrn_hub
     model = timm.create_model("wrn_16_2", pretrained=True)
 """
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from . import models as models  # registers them
 from .version import __version__ as __version__
+
+
+@contextmanager
+def _any_endpoint() -> Iterator[None]:
+    """The Hub's client, which timm imports, fails at its import on an HF_ENDPOINT that can't be taken apart. With an
+    empty one it fails where it is asked for something, and there :func:`wrn_hub.weights.endpoint_problem` says why."""
+    given = os.environ.get("HF_ENDPOINT", "")
+    try:
+        _ = urlsplit(given).port
+    except ValueError:
+        os.environ["HF_ENDPOINT"] = ""
+        try:
+            yield
+        finally:
+            os.environ["HF_ENDPOINT"] = given
+    else:
+        yield
+
+
+with _any_endpoint():
+    from . import models as models  # registers them
 
 if TYPE_CHECKING:
     from .cards.variants import table as table

@@ -25,12 +25,12 @@ from typing import Any
 from timm.models import PretrainedCfg
 from timm.models._builder import resolve_pretrained_cfg
 
-from .errors import UserError
+from .errors import UserError, first_line
 from .files import locked, read_json, write_whole
 
 __all__ = [
-    "MANIFEST", "WeightsError", "download", "endpoint_problem", "file_sha256", "local_file", "published_id",
-    "quiet_retries", "read_manifest", "search_path", "staged", "update_manifest", "verified_cfg"]
+    "MANIFEST", "WeightsError", "asking_the_hub", "download", "endpoint_problem", "file_sha256", "local_file",
+    "published_id", "quiet_retries", "read_manifest", "search_path", "staged", "update_manifest", "verified_cfg"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -130,9 +130,35 @@ def endpoint_problem() -> str | None:
     """What is wrong with HF_ENDPOINT, before anything is asked there; None where it is the address of a server."""
     from huggingface_hub import constants
 
-    if re.match(r"https?://[^/\s]+", constants.ENDPOINT):
+    if re.fullmatch(r"https?://[^/\s]+\S*", constants.ENDPOINT):
         return None
-    return f"HF_ENDPOINT is {constants.ENDPOINT!r}, which is no address: it begins with http:// or https://"
+    given = constants.ENDPOINT or os.environ.get("HF_ENDPOINT", "")  # see wrn_hub/__init__.py
+    return f"HF_ENDPOINT is {given!r}, which is no address such as https://huggingface.co"
+
+
+@contextmanager
+def asking_the_hub(what: str) -> Iterator[None]:
+    """Ask the Hub for a file, or its cache, and say in one line why ``what`` can't be had.
+
+    Raises:
+        UserError: HF_ENDPOINT is no address, nobody answers there, or what answers has no such file.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError  # HTTPError: of whatever library it uses
+
+    if not constants.HF_HUB_OFFLINE and (problem := endpoint_problem()):
+        raise UserError(f"{what}: {problem}")
+    try:
+        with quiet_retries():
+            yield
+    except UserError:
+        raise
+    except LocalEntryNotFoundError as error:
+        tried = "HF_HUB_OFFLINE is set: unset it" if constants.HF_HUB_OFFLINE else (
+            f"{constants.ENDPOINT} can't be reached: check the network and HF_ENDPOINT")
+        raise UserError(f"{what}: it is not in the cache, and {tried}") from error
+    except (HTTPError, OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        raise UserError(f"{what}: {first_line(error)}") from error
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from .push import add_push_option, push_from
 
 def main() -> None:
     parser = Parser(__doc__)
-    add_options(parser, TrainOptions, finetune_defaults())
+    add_options(parser, TrainOptions, finetune_defaults(TrainOptions))
     parser.add_argument(
         "--versus-scratch", action="store_true", help="train the same net from scratch too, and show both")
     add_push_option(parser)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..facts import DatasetFacts
+from ..weights import endpoint_problem
 from .encoded import EncodedSplit, image_bytes
 from .splits import choose_split, kind_of_split, labels_by_name
 
@@ -256,6 +257,8 @@ def read_hub(hub_id: str, split: str, facts: DatasetFacts | None = None) -> Enco
             f"{hub_id} comes through the datasets library: pip install datasets, or give a folder (--data-dir)"
         ) from None
 
+    if not datasets.config.HF_HUB_OFFLINE and (problem := endpoint_problem()):
+        raise UserError(f"{hub_id} can't be loaded: {problem}; or give a folder that holds it (--data-dir)")
     _log.info("loading %s through the Hub", hub_id)
     try:
         with _quiet("datasets", "huggingface_hub"):
@@ -267,7 +270,8 @@ def read_hub(hub_id: str, split: str, facts: DatasetFacts | None = None) -> Enco
     except ConnectionError as error:
         raise UserError(
             f"{hub_id} can't be loaded: the Hub can't be reached and no copy is cached; connect to the network, "
-            "unset HF_HUB_OFFLINE if it is set, or give a folder that holds it (--data-dir)") from error
+            "look at HF_ENDPOINT, unset HF_HUB_OFFLINE if it is set, or give a folder that holds it (--data-dir)"
+        ) from error
     except Exception as error:  # whatever else: a full disk, several configurations, files of no known format
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(

@@ -76,10 +76,12 @@ class Publication:
 def _checked(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, File], tuple[str, ...]]:
     """What is sent of a folder, and what is left out; what :func:`verify` will ask of the commit is asked here."""
     name, weights = folder.name, folder / WEIGHTS
-    if name not in manifest or not weights.is_file():
+    if name not in manifest:
         raise UserError(
             f"{name} is not staged in {folder.parent}: stage a run with scripts/maintain/stage.py."
             f"{nearest(name, manifest)}")
+    if not weights.is_file():
+        raise UserError(f"{weights} is missing: restore it, or stage the run again")
     if folder.resolve() != folder.parent.resolve() / name:
         raise UserError(f"{folder} is a link to {folder.resolve()}: what is published lies in {folder.parent} itself")
     expected, found = manifest[name]["sha256"], file_sha256(weights)

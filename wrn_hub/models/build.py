@@ -12,7 +12,7 @@ from timm.models._hub import download_from_hf, load_model_config_from_hf, load_m
 from torch import nn
 
 from ..errors import UserError, first_line, nearest
-from ..weights import download, published_id
+from ..weights import asking_the_hub, download, published_id, quiet_retries
 from .export import recover
 from .folder import check_config, check_loaded, hub_weights, read_weights, weights_in
 from .tensors import State, check_tensors
@@ -41,13 +41,9 @@ class ModelSource:
         """
         if text.startswith("hf-hub:"):
             repository = text.removeprefix("hf-hub:")
-            try:
+            with asking_the_hub(f"model {text}"):
                 check_config(download_from_hf(repository, "config.json"))
                 cfg, arch, _ = load_model_config_from_hf(repository)
-            except UserError:
-                raise
-            except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-                raise UserError(f"model {text}: {first_line(error)}") from error
             return cls(text, {**cfg, "architecture": arch})
         path = Path(text.removeprefix("local-dir:"))
         if not path.exists():
@@ -115,7 +111,8 @@ class ModelSource:
         new_classes = kwargs.get("num_classes", classes) != classes
         new_channels = kwargs.get("in_chans", channels) != channels
         try:
-            net = timm.create_model(self.name, pretrained=True, **kwargs)
+            with quiet_retries():
+                net = timm.create_model(self.name, pretrained=True, **kwargs)
         except UserError:
             raise
         except Exception as error:  # a config.json can make a net of anything, or of nothing

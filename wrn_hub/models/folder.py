@@ -20,6 +20,7 @@ from torch import nn
 
 from ..errors import UserError, first_line, nearest
 from ..files import read_json, read_tensors
+from ..weights import asking_the_hub
 from .tensors import State, check_tensors, some
 
 __all__ = ["check_config", "check_loaded", "hub_weights", "read_weights", "verify_archive", "weights_in"]
@@ -153,16 +154,17 @@ def hub_weights(repository: str, name: str | None = None, cache_dir: str | Path 
     Raises:
         UserError: it can't be had.
     """
-    from huggingface_hub.errors import EntryNotFoundError, HTTPError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     names = [name] if name else ["model.safetensors", "pytorch_model.bin"]
     for candidate in names:
-        try:
-            return Path(download_from_hf(repository, candidate, cache_dir=cache_dir))
-        except EntryNotFoundError:
-            continue
-        except (HTTPError, OSError, ValueError) as error:
-            raise UserError(f"model hf-hub:{repository}: {first_line(error)}") from error
+        with asking_the_hub(f"model hf-hub:{repository}"):
+            try:
+                return Path(download_from_hf(repository, candidate, cache_dir=cache_dir))
+            except LocalEntryNotFoundError:
+                raise
+            except EntryNotFoundError:
+                continue
     raise UserError(f"model hf-hub:{repository}: it holds no weights ({', '.join(names)})")
 
 

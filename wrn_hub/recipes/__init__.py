@@ -1,5 +1,7 @@
 """Settings as data: a recipe is one small TOML file that states its source, cost, accuracy and command."""
-from dataclasses import dataclass, fields
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,40 +39,101 @@ def recipe_names() -> list[str]:
 
 def finetune_recipe() -> dict[str, Any]:
     """What fine-tuning begins from: ``options`` of both runs of the comparison, and for "pretrained" and "scratch"
-    each the learning rate ``lr`` with what else was ``tried``; made by scripts/maintain/choose_lr.py."""
-    return read_json(_FOLDER / "finetune.json")
+    each the learning rate ``lr`` with what else was ``tried``; made by scripts/maintain/choose_lr.py.
+
+    Raises:
+        UserError: the file is damaged; says where.
+    """
+    path = _FOLDER / "finetune.json"
+    recipe = read_json(path)
+    for name in ("options", "pretrained", "scratch"):
+        entry = recipe.get(name)
+        if not isinstance(entry, dict):
+            raise UserError(f"{path}: {name} is {_shown(entry)}, needed is an object; restore the file")
+        if name != "options" and not (type(entry.get("lr")) in (int, float) and 0 <= entry["lr"] < math.inf):
+            raise UserError(f"{path}: lr of {name} is {_shown(entry.get('lr'))}, needed is a number; restore the file")
+    return recipe
 
 
-def finetune_defaults() -> dict[str, Any]:
-    """Settings in which fine-tuning differs from the trainer's defaults, the learning rate that was chosen included."""
+def finetune_defaults(options: type) -> dict[str, Any]:
+    """Settings in which fine-tuning differs from the trainer's defaults, the learning rate that was chosen included.
+
+    Args:
+        options: Dataclass whose fields are the known settings.
+
+    Raises:
+        UserError: the file is damaged, or has settings that aren't known or allowed; says which.
+    """
     recipe = finetune_recipe()
-    return {**recipe["options"], "pretrained": True, "lr": recipe["pretrained"]["lr"]}
+    return _checked(
+        {**recipe["options"], "pretrained": True, "lr": recipe["pretrained"]["lr"]}, options, _FOLDER / "finetune.json")
 
 
 def load_recipe(name: str, options: type) -> Recipe:
     """Read a recipe.
 
     Args:
-        name: One of :func:`recipe_names`, or the path of a TOML file.
-        options: Dataclass whose fields are the known settings.
+        name: One of :func:`recipe_names`, or the path of a TOML file. A file that it is based on lies beside it.
+        options: Dataclass whose fields are the known settings, and which refuses what isn't allowed.
 
     Raises:
-        UserError: there is no such recipe, it isn't TOML, or it has keys that mean nothing; names the nearest.
+        UserError: there is no such recipe, it isn't TOML, has keys that mean nothing, values of another type or beyond
+            what is allowed, or is based on itself; names the file and the value, and the nearest key.
     """
-    path = Path(name) if name.endswith(".toml") else _FOLDER / f"{name}.toml"
+    path = _path(name, Path())
+    recipe = _read(path, options, ())
+    return replace(recipe, options=_checked(recipe.options, options, path))
+
+
+def _path(name: str, folder: Path) -> Path:
+    path = folder / name if name.endswith(".toml") else _FOLDER / f"{name}.toml"
     if not path.is_file():
         raise UserError(
             f"recipe {name!r}: allowed are {', '.join(recipe_names())}, or the path of a .toml file."
             f"{nearest(name, recipe_names())}")
+    return path
+
+
+def _read(path: Path, options: type, above: tuple[Path, ...]) -> Recipe:
+    """A recipe with the options of its base; ``above`` are the files that are based on it."""
+    chain = (*above, path)
+    if path.resolve() in [file.resolve() for file in above]:
+        raise UserError(f"recipe {above[0]} is based on itself: {' on '.join(file.name for file in chain)}")
     content = read_toml(path)
-    for given, known in (
-            (content, ["base", *(item.name for item in fields(Recipe))]),
-            (content.get("options", {}), [item.name for item in fields(options)])):
-        for key in given:
-            if key not in known:
-                raise UserError(f"recipe {name}: no setting {key!r}.{nearest(key, known)}")
+    texts = [item.name for item in fields(Recipe) if item.type is str]
+    _check_keys(content, ["base", *texts, "options"], path)
     if missing := [item.name for item in fields(Recipe) if item.name not in content]:
-        raise UserError(f"recipe {name}: lacks {', '.join(missing)}")
-    base = load_recipe(content.pop("base"), options).options if "base" in content else {}
+        raise UserError(f"{path}: lacks {', '.join(missing)}")
+    for key, kind, needed in (*((key, str, "a text") for key in ("base", *texts)), ("options", dict, "a table")):
+        if not isinstance(content.get(key, kind()), kind):
+            raise UserError(f"{path}: {key} is {_shown(content[key])}, needed is {needed}")
+    _check_keys(content["options"], [item.name for item in fields(options)], path)
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in content["options"].items()}
-    return Recipe(**{**content, "options": {**base, **settings}})
+    if "base" in content:
+        try:
+            base = _path(content.pop("base"), path.parent)
+        except UserError as error:
+            raise UserError(f"{path}: base: {error}") from None
+        settings = {**_read(base, options, chain).options, **settings}
+    return Recipe(**{**content, "options": settings})
+
+
+def _check_keys(given: Iterable[str], known: list[str], path: Path) -> None:
+    for key in given:
+        if key not in known:
+            raise UserError(f"{path}: no setting {key!r}.{nearest(key, known)}")
+
+
+def _checked(settings: dict[str, Any], options: type, path: Path) -> dict[str, Any]:
+    """The settings, which the dataclass was asked about."""
+    _check_keys(settings, [item.name for item in fields(options)], path)
+    try:
+        options(**settings)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return settings
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

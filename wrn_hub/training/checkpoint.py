@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ..errors import UserError, first_line
 from ..files import write_whole
 
 __all__ = ["load_newest", "newest", "save"]
@@ -54,6 +55,9 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
     """The newest whole checkpoint's state on the CPU, or None.
 
     Damaged ones are named in a warning and set aside as ``*.damaged``, where no later checkpoint is dropped for them.
+
+    Raises:
+        UserError: the newest was written as it is, but not by :func:`save`.
     """
     for path, digest in _all(folder):
         try:
@@ -61,7 +65,12 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
         except FileNotFoundError:  # another process has just set it aside
             continue
         if hashlib.sha256(content).hexdigest().startswith(digest):
-            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            try:
+                return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            except Exception as error:  # what others wrote can make the reader fail with anything
+                raise UserError(
+                    f"{path}: not a checkpoint of a training ({first_line(error).partition('. ')[0]}); move it away to "
+                    "go on from the one before") from error
         aside = path.with_suffix(".damaged")
         with suppress(FileNotFoundError):
             path.replace(aside)

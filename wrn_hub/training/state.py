@@ -1,6 +1,7 @@
 """What a checkpoint is: the state of a run, as it is saved and as it is read back."""
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +11,29 @@ from torch import nn
 
 from ..errors import UserError, first_line
 
-__all__ = ["RunState"]
+__all__ = ["RunState", "check_saved"]
+
+# what a checkpoint holds; the second line is of some runs, or wasn't kept by older ones
+_PARTS = {"run_id": str, "model": dict, "optimizer": dict, "history": list, "step": int, "seconds": float | int}
+_OPTIONAL = {"settings": dict, "ema": dict, "scaler": dict, "processes": list}
+
+
+def check_saved(saved: Any, path: Path) -> None:
+    """Hold what was read of a checkpoint against what a run keeps.
+
+    Raises:
+        UserError: a part is missing or of another type; names the file and the part.
+    """
+    parts = saved if isinstance(saved, dict) else {}
+    wrong = [name for name, kind in _PARTS.items() if not isinstance(parts.get(name), kind)]
+    wrong += [name for name, kind in _OPTIONAL.items() if name in parts and not isinstance(parts[name], kind)]
+    if not wrong and not all(isinstance(row, dict) for row in parts["history"]):
+        wrong = ["history"]
+    if not wrong and parts["step"] and "processes" not in parts:
+        wrong = ["processes"]
+    if wrong:
+        raise UserError(f"{path}: not a checkpoint of a training (see its {', '.join(wrong)}); move it away to go on "
+                        "from the one before")
 
 
 @dataclass
@@ -97,6 +120,8 @@ class RunState:
             if self.scaler and "scaler" in saved:  # a run may have begun in another precision
                 self.scaler.load_state_dict(saved["scaler"])
             self.history, self.step, self.seconds = saved["history"], saved["step"], saved["seconds"]
+            if not 0 <= self.step <= len(self.losses):
+                raise ValueError(f"step {self.step} of {len(self.losses)}")
             if self.step:
                 mine = saved["processes"][rank]
                 self.losses.copy_(mine["losses"])
@@ -104,7 +129,7 @@ class RunState:
                 _load_buffers(self.model, mine["buffers"])
                 if self.ema:
                     _load_buffers(self.ema.module, mine["ema_buffers"])
-        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(
                 f"the newest checkpoint is of another net or optimizer ({first_line(error)}); give a new output"
             ) from error

@@ -38,7 +38,7 @@ from .memory import out_of_memory
 from .options import CUDA_GRAPHS, TrainOptions
 from .parts import build_model, build_optimizer, load_data, schedule, uses_winograd
 from .settings import changes, check_resumed, resolved
-from .state import RunState
+from .state import RunState, check_saved
 from .trackers import make_trackers
 from .update import Update
 
@@ -190,6 +190,8 @@ def prepare(
     device = process_state().device
     precision = fast_precision(device) if options.precision == "auto" else options.precision
     saved = checkpoint.load_newest(folder / "checkpoints") if options.resume else None
+    if saved is not None:
+        check_saved(saved, checkpoint.newest(folder / "checkpoints") or folder)
     run_id = saved["run_id"] if saved else uuid.uuid4().hex[:8]
     accelerator = accelerator_for(precision, log_with=make_trackers(options.report_to, folder, run_id) or None)
     check_processes(options, accelerator, folder, saved)
