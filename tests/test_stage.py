@@ -117,6 +117,21 @@ def tensors(change):
     return spoil
 
 
+@pytest.mark.parametrize(("recorded", "known"), [("ours", True), (None, True), ("others", False)])
+def test_a_training_on_from_what_is_staged_keeps_the_settings_before_it(recorded, known, staged, runs, tmp_path):
+    first = manifest(staged)[NAME]["sha256"]
+    sha256 = {"ours": first, "others": "0" * 64}.get(recorded)  # an older run has none on record
+    run = Path(shutil.copytree(runs[1], tmp_path / "run"))
+    edit("args.json", model=NAME, pretrained=True, start_weights_sha256=sha256)(run)
+    stage(run, NAME, staged)
+    settings = json.loads((staged / "model_cards" / NAME / "args.json").read_text())
+    assert [before["seed"] for before in settings.get("before", [])] == ([0] if known else [])
+    assert settings["start_weights_sha256"] == (first if known else sha256)
+
+    stage(runs[0], NAME, staged)  # one that began anew
+    assert "before" not in json.loads((staged / "model_cards" / NAME / "args.json").read_text())
+
+
 UNFIT = {
     "not finished": (lambda run: shutil.rmtree(run / "model"), "holds no finished model; finish the training"),
     "no settings": (lambda run: (run / "args.json").unlink(), "args.json: No such file"),

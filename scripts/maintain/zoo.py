@@ -139,8 +139,7 @@ def status(zoo: Sequence[Weight], runs: Path, checkout: Path) -> list[str]:
 
 
 def train_next(
-    weight: Weight, number: int, runs: Path, checkout: Path, data_dir: str | None, changes: dict[str, Any],
-    start: str | None = None,
+    weight: Weight, number: int, runs: Path, data_dir: str | None, changes: dict[str, Any], start: str | None = None
 ) -> Path:
     """Do, or go on with, training ``number`` (from 1) of a weight; returns the run's folder.
 
@@ -148,7 +147,6 @@ def train_next(
         weight: Which.
         number: Which of its trainings.
         runs: Folder for the runs.
-        checkout: Where the weights lie that the second and later trainings start from.
         data_dir: Folder that holds the datasets.
         changes: Settings of the machine: threads, precision, whether other hardware is allowed.
         start: Where a second or later training starts from, if not from what is staged.
@@ -206,14 +204,14 @@ def main() -> None:
         for weight in zoo:
             start = None
             for number in range(1, len(weight.trainings) + 1):
-                folder = train_next(weight, number, args.runs, CHECKOUT, args.data_dir, changes, start)
+                folder = train_next(weight, number, args.runs, args.data_dir, changes, start)
                 start = str(folder / "model")
                 say(f"{weight.name}, training {number}: {folder}")
         return
     for weight in zoo:
         done = weight.done(CHECKOUT)
         if done < len(weight.trainings):
-            folder = train_next(weight, done + 1, args.runs, CHECKOUT, args.data_dir, changes)
+            folder = train_next(weight, done + 1, args.runs, args.data_dir, changes)
             stage_and_measure(weight, folder, CHECKOUT, args.data_dir)
             say(f"{weight.name}: training {done + 1} of {len(weight.trainings)} is staged, "
                 f"{weight.measured(CHECKOUT):.2f} % (mark {weight.mark:.2f}). To commit: "

@@ -86,19 +86,23 @@ def _finished(run: Path, name: str) -> tuple[dict[str, Any], str]:
 
 
 def _earlier(settings: dict[str, Any], args: Path, sha256: str | None) -> dict[str, Any]:
-    """``before``: the settings of the trainings that led to the weights that this one began with, the first one first.
+    """Where a training came from that began with the weights that are staged.
 
     Args:
         settings: Of the training.
         args: args.json of what is staged.
         sha256: Of the weights that are staged.
+
+    Returns:
+        ``before``, the settings of the trainings that led to those weights, the first one first, and
+        ``start_weights_sha256``; nothing for a training that began with others, or none.
     """
     own = settings["model"] in (args.parent.name, args.parent.name.partition(".")[0])
-    start = settings.get("start_weights_sha256", sha256)  # older runs don't say with which
+    start = settings.get("start_weights_sha256") or sha256  # older runs don't say with which
     if not (settings.get("pretrained") and own and args.is_file() and start == sha256):
         return {}
     last = read_json(args)
-    return {"before": [*last.pop("before", []), last]}
+    return {"before": [*last.pop("before", []), last], "start_weights_sha256": start}
 
 
 def _build(run: Path, name: str, staging: Path, settings: dict[str, Any], curve: str) -> None:

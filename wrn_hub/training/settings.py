@@ -75,6 +75,8 @@ def check_resumed(before: dict[str, Any], now: dict[str, Any]) -> None:
     Raises:
         UserError: they differ; names the settings and both values.
     """
+    if isinstance(teacher := before.get("teacher", ()), str | None):  # as older runs have it, which knew one at most
+        before = {**before, "teacher": [teacher] if teacher else []}
     kept = [item.name for item in fields(TrainOptions) if item.name not in _FREE]
     other = [name for name in [*kept, "images", "classes"] if name in before and now.get(name) != before[name]]
     if now["allow_other_hardware"]:
