@@ -459,6 +459,20 @@ def test_a_training_that_began_with_other_weights_says_which(copy):
     assert "whose sha256 isn't on record" in text and "the distance from its logits" in text
 
 
+def test_a_training_that_went_on_from_others_counts_their_epochs_and_tells_their_commands(copy):
+    before = json.loads((copy / "args.json").read_text())
+    command = train_command(before)
+    text = retrained(copy, pretrained=True, before=[{**before, "epochs": 20}, {**before, "epochs": 7}])
+    assert "), on from the weights of 27 earlier epochs." in first_line(text)
+    lines = text.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("These trainings led to those"))
+    assert [line.startswith(command.partition(" --epochs")[0]) for line in lines[first + 3 : first + 5]] == [True, True]
+    assert "--epochs 20" in lines[first + 3] and "--epochs 7" in lines[first + 4]
+    assert "--pretrained" in text and "| before |" not in text and check_text(text) == []
+    assert standing("wrn_16_2", "cifar10", Results.read(copy / "results.json"),
+                    {"epochs": 3, "before": [{"epochs": 20}, {"epochs": 7}]}).epochs == 30
+
+
 def test_older_records_of_a_training_are_understood():
     told = origin("wrn_16_2", "cifar10", {"model": "wrn_16_2", "pretrained": False, "teacher": None})
     assert (told["how"], told["start"], told["teachers"]) == ("trained from scratch", None, [])

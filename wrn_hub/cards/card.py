@@ -298,6 +298,7 @@ def _card_text(staged: Staged) -> str:
         hardware=settings["hardware"],
         libraries=", ".join(f"{key} {value}" for key, value in settings["versions"].items()),
         changes=changes(settings), train_command=train_command(settings),
+        earlier_commands=[train_command(before) for before in settings.get("before", [])],
         grew=any(row["test_accuracy"] and row["size"] != staged.rows[-1]["size"] for row in staged.rows),
         settings=[(key, _setting(value)) for key, value in settings.items() if key not in untold],
         source=staged.facts.source,

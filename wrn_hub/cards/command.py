@@ -7,6 +7,7 @@ import timm
 
 from ..facts import DATASETS
 from ..training.options import PLACES, TrainOptions
+from ..training.settings import flip_of
 
 __all__ = ["train_command"]
 
@@ -16,7 +17,7 @@ _NAMED = ("model", "dataset", *PLACES, "allow_other_hardware")
 def _resolved(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings as the model and the dataset decide them where nobody does."""
     facts = DATASETS.get(settings["dataset"])
-    found: dict[str, Any] = {"flip": "alternating" if facts is None or facts.flip else "none"}
+    found: dict[str, Any] = {"flip": flip_of("auto", settings["dataset"])}
     if facts:
         found |= {"mean": facts.mean, "std": facts.std}
     cfg = timm.get_pretrained_cfg(settings["model"]) if timm.is_model(settings["model"]) else None

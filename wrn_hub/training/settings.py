@@ -22,10 +22,10 @@ _IMAGES = {"train_fingerprint": "the training images", "test_fingerprint": "the 
 _RECORDED = ("precision", "winograd", "threads", "processes", "hardware")
 
 
-def flip_of(options: TrainOptions, dataset: str) -> str:
+def flip_of(flip: str, dataset: str) -> str:
     """How images of a dataset are mirrored, with nothing left to "auto"."""
-    if options.flip != "auto":
-        return options.flip
+    if flip != "auto":
+        return flip
     return "alternating" if dataset not in DATASETS or DATASETS[dataset].flip else "none"
 
 
@@ -56,7 +56,7 @@ def resolved(
     """
     cfg = model.pretrained_cfg
     return json.loads(json.dumps({
-        "recipe": recipe, **asdict(options), "flip": flip_of(options, training.name),
+        "recipe": recipe, **asdict(options), "flip": flip_of(options.flip, training.name),
         "image_size": cfg["input_size"][-1], "mean": cfg["mean"], "std": cfg["std"],
         "images": len(training), "classes": len(training.classes), "class_names": training.classes,
         "train_fingerprint": training.fingerprint, "test_fingerprint": test.fingerprint,
