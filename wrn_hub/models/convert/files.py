@@ -29,22 +29,25 @@ _STORAGES = {f"torch.{name}Storage": dtype for name, dtype in {
     "Bool": torch.bool, "ComplexFloat": torch.complex64, "ComplexDouble": torch.complex128}.items()}
 _STORAGES |= {"torch.storage.UntypedStorage": torch.uint8, "torch.UntypedStorage": torch.uint8}
 
-# what a file begins with, what it is then, and what to do; first match first
+# what a file is, and what to do
+_ONNX = ("an ONNX model", "convert the checkpoint that it was exported from")
+_TENSORFLOW = ("a TensorFlow model", "save its weights as .npz under PyTorch's names")
+_KERAS = ("an HDF5 file, as Keras writes them", "save the weights as .npz under PyTorch's names")
+# and what it begins with then; first match first
 _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (rb"\s*<", "a web page", "download the file in a browser and see what the page asks"),
     (rb"version https://git-lfs", "the pointer of Git LFS to a file that wasn't fetched", "run git lfs pull"),
-    (rb"\x89HDF\r\n", "an HDF5 file, as Keras writes them", "save the weights as .npz under PyTorch's names"),
+    (rb"\x89HDF\r\n", *_KERAS),
     (rb"\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|.{257}ustar", "a compressed archive", "unpack it first"),
     (rb"\x93NUMPY", "a single NumPy array", "save all of the weights as .npz, under their names"),
     (rb".{4}TFL3", "a TensorFlow Lite model", "its weights are not converted"),
     (rb"GGUF|ggml", "a GGML model", "its weights are not converted"),
-    (rb"\x08[\x02-\x7f](?=.{,500}(?:pytorch|onnx|ONNX|main_graph))", "an ONNX model",
-     "convert the checkpoint that it was exported from"),
-    (rb"\x08\x01\x12", "a TensorFlow model", "save its weights as .npz under PyTorch's names"),
+    (rb"\x08[\x02-\x7f](?=.{,500}(?:pytorch|onnx|ONNX|main_graph))", *_ONNX),
+    (rb"\x08\x01\x12", *_TENSORFLOW),
     (rb"\x04\0\0\0\x01\0\0\0", "a file of Lua's Torch7", "save the weights with PyTorch"),
 )
-_SUFFIXES = {
-    ".onnx": _OTHERS[7][1:], ".pb": _OTHERS[8][1:], ".index": _OTHERS[8][1:], ".h5": _OTHERS[2][1:]}
+# where the beginning says nothing
+_SUFFIXES = {".onnx": _ONNX, ".pb": _TENSORFLOW, ".index": _TENSORFLOW, ".h5": _KERAS}
 _ODD = {
     "_rebuild_sparse_tensor": "is a sparse tensor: save it after to_dense()",
     "_rebuild_sparse_csr_tensor": "is a sparse tensor: save it after to_dense()",
