@@ -12,7 +12,7 @@ from timm.models._hub import download_from_hf, load_model_config_from_hf, load_m
 from torch import nn
 
 from ..errors import UserError, first_line, nearest
-from ..weights import asking_the_hub, download, published_id, quiet_retries
+from ..weights import asking_the_hub, download, published_id, quiet_retries, say_what_is_asked
 from .export import recover
 from .folder import check_config, check_loaded, hub_weights, read_weights, weights_in
 from .tensors import State, check_tensors
@@ -42,6 +42,7 @@ class ModelSource:
         if text.startswith("hf-hub:"):
             repository = text.removeprefix("hf-hub:")
             with asking_the_hub(f"model {text}"):
+                say_what_is_asked(f"model {text}")
                 check_config(download_from_hf(repository, "config.json"))
                 cfg, arch, _ = load_model_config_from_hf(repository)
             return cls(text, {**cfg, "architecture": arch})
