@@ -23,7 +23,8 @@ from ..files import read_json, read_tensors
 from ..weights import asking_the_hub
 from .tensors import State, check_tensors, some
 
-__all__ = ["check_config", "check_loaded", "hub_weights", "read_weights", "verify_archive", "weights_in"]
+__all__ = [
+    "check_config", "check_loaded", "hub_weights", "only_whole", "read_weights", "verify_archive", "weights_in"]
 
 _MOST_CLASSES = 1_000_000
 _LONGEST_SIDE = 10_000
@@ -271,3 +272,27 @@ def check_loaded(
         if theirs.shape == ours.shape and not ours.is_meta and not torch.equal(theirs.to(ours.dtype), ours.cpu()):
             return f"has {key}, which timm passed over: see first_conv and classifier in config.json"
     return None
+
+
+def only_whole(state: State, model: nn.Module) -> State:
+    """A filter of timm's, which returns weights as they are, where a net is built of them.
+
+    Where the net is to tell other classes apart, or is for its feature maps, timm loads what there is and leaves the
+    rest at random.
+
+    Raises:
+        UserError: the net has a tensor that is missing among them, or they one that it has not, the classifier's aside,
+            which timm may drop; or one isn't finite.
+    """
+    cfg, own = model.pretrained_cfg, model.state_dict()
+    source = cfg.get("file") or cfg.get("hf_hub_id") or f"what {cfg.get('architecture')} is given"
+    if cfg.get("source") == "local-dir":
+        source = weights_in(source)
+    classifier = next(name for name, module in model.named_modules() if module is model.get_classifier())
+    free = {key for key in own | state if key.startswith(f"{classifier}.") or key.endswith("num_batches_tracked")}
+    if missing := [key for key in own if key not in state and key not in free]:
+        raise UserError(f"{source} lacks {some(missing, 3)}")
+    if unknown := [key for key in state if key not in own and key not in free]:
+        raise UserError(f"{source} has {some(unknown, 3)}, which {cfg.get('architecture')} has not")
+    check_tensors(state, source)
+    return state
