@@ -20,6 +20,7 @@ from torch import nn
 
 from ..errors import UserError, first_line, nearest
 from ..files import read_json, read_tensors
+from ..options import LARGEST_SIDE
 from ..weights import asking_the_hub
 from .tensors import State, check_tensors, some
 
@@ -27,7 +28,6 @@ __all__ = [
     "check_config", "check_loaded", "hub_weights", "only_whole", "read_weights", "verify_archive", "weights_in"]
 
 _MOST_CLASSES = 1_000_000
-_LONGEST_SIDE = 10_000
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming", "random")
 
 
@@ -40,7 +40,7 @@ def _number(value: Any) -> bool:
 
 
 def _size(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(_whole(n, 1, _LONGEST_SIDE) for n in value)
+    return isinstance(value, list) and len(value) == 3 and all(_whole(n, 1, LARGEST_SIDE) for n in value)
 
 
 def _numbers(value: Any) -> bool:
@@ -58,7 +58,7 @@ def _share(value: Any) -> bool:
 _Check = tuple[Callable[[Any], bool], str]
 _REQUIRED: dict[str, _Check] = {  # where they are there at all
     "num_classes": (lambda value: _whole(value, 0, _MOST_CLASSES), f"a whole number from 0 to {_MOST_CLASSES}"),
-    "input_size": (_size, f"three whole numbers from 1 to {_LONGEST_SIDE}, [channels, height, width]"),
+    "input_size": (_size, f"three whole numbers from 1 to {LARGEST_SIDE}, [channels, height, width]"),
     "mean": (_numbers, "a list of numbers, one a channel"),
     "std": (lambda value: _numbers(value) and min(value) > 0, "a list of numbers above 0, one a channel"),
     "interpolation": (lambda value: value in _INTERPOLATIONS, f"one of {', '.join(_INTERPOLATIONS)}"),
@@ -107,8 +107,8 @@ def check_config(path: str | Path) -> None:
     args = config.get("model_args", {})
     if not isinstance(args, dict):
         refuse("model_args", args, "an object")
-    if "in_chans" in args and not _whole(args["in_chans"], 1, _LONGEST_SIDE):
-        refuse("in_chans", args["in_chans"], f"a whole number from 1 to {_LONGEST_SIDE}")
+    if "in_chans" in args and not _whole(args["in_chans"], 1, LARGEST_SIDE):
+        refuse("in_chans", args["in_chans"], f"a whole number from 1 to {LARGEST_SIDE}")
 
     known = {item.name for item in fields(PretrainedCfg)}
     if "pretrained_cfg" in config and (unknown := whole.keys() - known):
