@@ -146,7 +146,9 @@ def test_pytorchcv_is_compared_where_it_has_the_net():
 
 @pytest.mark.parametrize(("arguments", "says"), [
     (["--model", "wrn_16_20"], "no model of this name. Did you mean"),
-    (["--rounds", "0"], "rounds = 0: allowed is 1 or more"),
+    (["--rounds", "0"], "rounds = 0: allowed is 1 to"),
+    (["--seconds", "nan"], "seconds = nan: allowed is 0 to"),
+    (["--image-size", "1" + "0" * 30], "image_size = 1000000000000000000000000000000: allowed is 8 to 10000"),
     (["--batch-sizes", "8,0"], "batch_sizes = 8,0: allowed are numbers from 1"),
     (["--section", "train"], "no option --section. Did you mean '--sections'?"),
     (["--tables", "none.json"], "none.json: No such file or directory; measure with"),

@@ -144,9 +144,14 @@ def test_an_endpoint_where_no_hub_is(command, endpoint, refused, monkeypatch, tm
     monkeypatch.setattr("datasets.config.HF_ENDPOINT", endpoint)
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # between one try and the next
     Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
+    caplog.set_level("INFO")
     line = refused(*command.split())
-    assert "HF_ENDPOINT" in line and ("ada/" in line or "uoft-cs/cifar10" in line)
+    asked = re.search(r"hf-hub:ada/net|ada/cats|uoft-cs/cifar10", command.replace("cifar10", "uoft-cs/cifar10"))[0]
+    assert "HF_ENDPOINT" in line and asked in line
     assert [record for record in caplog.records if record.levelname != "INFO"] == []
+    # before the client tries for half a minute it is said what is asked for, and where
+    said = [message for message in caplog.messages if message.startswith(f"asking the Hub at {endpoint} for ")]
+    assert len(said) == endpoint.startswith("http://1") and all(message.endswith(f" {asked}") for message in said)
 
 
 def test_an_endpoint_that_can_not_be_taken_apart_disturbs_nothing_but_what_asks_there(tmp_path):

@@ -1021,10 +1021,13 @@ def test_the_sample_is_drawn_the_same_way_again(tmp_path, monkeypatch):
     ("cifra10", "train", {}, "dataset 'cifra10' is neither a folder nor known.*Did you mean 'cifar10'"),
     ("cifar10", "dev", {}, "split 'dev': allowed are train and test"),
     ("cifar10", "train", {"size": 0}, "size 0"),
+    ("sample", "train", {"size": 10**9}, "size 1000000000: allowed is 1 to 10000 pixels"),
     ("cifar10", "train", {"data_dir": "/no/such"}, "data folder /no/such"),
     ("cifar10", "train", {"data_dir": "."}, "holds no cifar10: needed is cifar-10-batches-py/"),
     ("svhn", "train", {"data_dir": "."}, "holds no svhn: needed is ufldl-stanford/svhn/"),
     ("org/name", "train", {"data_dir": "."}, "holds no org/name"),
+    ("cifar10", "train", {"data_dir": "~nosuch/x"}, "~nosuch/x: Could not determine home directory"),
+    ("~nosuch/x", "train", {}, "~nosuch/x: Could not determine home directory"),
 ])
 def test_bad_names_and_options(tmp_path, monkeypatch, name, split, options, said):
     monkeypatch.chdir(tmp_path)

@@ -117,6 +117,7 @@ def test_a_net_that_decides_by_its_data_is_refused_in_one_line():
     ({"form": "pt2", "int8": True}, "leave --format pt2 or --int8 away"),
     ({"int8": True, "calibration_images": 0}, "calibration images 0"),
     ({"image_size": 0}, "image size 0"),
+    ({"image_size": 10**12}, "image size 1000000000000: allowed is 1 to 10000 pixels"),
     ({"output": Path("nowhere/net.onnx")}, "output nowhere/net.onnx: name a file"),
     ({"output": Path(".")}, "output .: name a file"),
     ({"int8": True, "dataset": "cifar11", "image_size": 8}, "Did you mean 'cifar10'"),

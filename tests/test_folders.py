@@ -116,6 +116,31 @@ def test_weights_of_no_net_are_refused(case, classes, folder):
     assert re.search(says, line), line
 
 
+@pytest.mark.parametrize("kwargs", [{"num_classes": 7}, {"features_only": True}], ids=["classes", "features"])
+@pytest.mark.parametrize("case", [case for case in DAMAGE if case != "another shape"])  # which torch refuses
+def test_timm_alone_makes_no_net_of_them_either(case, kwargs, folder):
+    """By itself it would load what there is, and leave the rest at random."""
+    edit, says = DAMAGE[case]
+    timm.create_model(f"local-dir:{folder}", pretrained=True, **kwargs)
+    change(folder, edit)
+    with pytest.raises(UserError, match=f"^{re.escape(str(folder / 'model.safetensors'))}.*{says}"):
+        timm.create_model(f"local-dir:{folder}", pretrained=True, **kwargs)
+
+
+def test_weights_of_an_imagenet_net_are_whole_or_none():
+    small = dict(channels=(8, 8, 8, 8), num_classes=3)
+    state = timm.create_model("wrn_18_2", **small).state_dict()
+
+    def load(state: dict, **kwargs) -> nn.Module:
+        overlay = dict(state_dict=state, num_classes=3)
+        return timm.create_model("wrn_18_2", pretrained=True, pretrained_cfg_overlay=overlay, **{**small, **kwargs})
+
+    assert torch.equal(load(dict(state), num_classes=5).layer4[1].conv2.weight, state["layer4.1.conv2.weight"])
+    del state["layer3.0.conv1.weight"]
+    with pytest.raises(UserError, match=r"what wrn_18_2 is given lacks layer3\.0\.conv1\.weight"):
+        load(state, num_classes=5)
+
+
 def test_a_config_cannot_have_layers_passed_over(folder):
     """timm drops what a config.json calls the classifier, whatever layer that is."""
     config = json.loads((folder / "config.json").read_text())
@@ -240,15 +265,17 @@ def test_a_repository_without_weights_is_named(upload, folder):
         upload(folder).create(pretrained=True)
 
 
-def test_weights_of_timms_own_names_are_looked_at_too(folder, monkeypatch):
-    change(folder, _set("norm.bias", float("nan")))
-    cfg = replace(timm.get_pretrained_cfg("wrn_10_2.cifar10"), file=str(folder / "model.safetensors"))
-    monkeypatch.setitem(registry._model_pretrained_cfgs, "wrn_10_2.cifar10", cfg)
-    with pytest.raises(UserError, match=r"model wrn_10_2\.cifar10: norm\.bias holds NaN"):
-        ModelSource.parse("wrn_10_2.cifar10").create(pretrained=True, num_classes=7)
+@pytest.mark.parametrize("arch", ["wrn_10_2.cifar10", "resnet10t.c3_in1k"])
+def test_weights_that_timm_finds_by_name_are_looked_at_too(arch, tmp_path, monkeypatch):
+    folder = save_model(timm.create_model(arch, num_classes=3), tmp_path / "model")
+    change(folder, _set("norm.bias" if arch.startswith("wrn") else "layer1.0.bn1.bias", float("nan")))
+    cfg = replace(timm.get_pretrained_cfg(arch), file=str(folder / "model.safetensors"), num_classes=3)
+    monkeypatch.setitem(registry._model_pretrained_cfgs, arch, cfg)
+    with pytest.raises(UserError, match=r"(model\.safetensors|model resnet10t\.c3_in1k): .*\.bias holds NaN"):
+        ModelSource.parse(arch).create(pretrained=True, num_classes=7)
     (folder / "model.safetensors").write_bytes(b"cut short")
-    with pytest.raises(UserError, match=r"model wrn_10_2\.cifar10: "):
-        ModelSource.parse("wrn_10_2.cifar10").create(pretrained=True)
+    with pytest.raises(UserError, match=f"model {arch}: "):
+        ModelSource.parse(arch).create(pretrained=True)
 
 
 # config.json

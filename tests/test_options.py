@@ -20,7 +20,9 @@ import wrn_hub  # noqa: F401
 from wrn_hub.data.loader import Augmentation, TrainLoader
 from wrn_hub.data.sources import load_dataset
 from wrn_hub.errors import UserError
+from wrn_hub.evaluation.evaluate import evaluate_source
 from wrn_hub.evaluation.memory import is_out_of_memory
+from wrn_hub.evaluation.options import EvaluateOptions
 from wrn_hub.models.export import save_model
 from wrn_hub.training import trackers
 from wrn_hub.training.distill import Teacher, distillation
@@ -298,6 +300,15 @@ def test_a_compiled_training_is_the_plain_one(options, settings):
     {"compile": "reduce-overhead"}, {"compile": "default", "sam_rho": 0.05}, {"compile": "max-autotune"}, {}])
 def test_a_gpu_learns_in_every_mode(options, settings):
     assert train(replace(options, precision="auto", ema_decay=0.5, **settings)).accuracy > 0.8
+
+
+@pytest.mark.gpu
+def test_a_gpu_measures_what_it_trained(options, colours):
+    trained = train(replace(options, precision="fp32"))
+    measured = evaluate_source(EvaluateOptions(
+        str(trained.folder / "model"), str(colours), image_size=8, corruption_images=0))
+    assert measured.top1 == trained.accuracy and measured.speed.images_per_second > 0
+    assert measured.peak_memory.what == "allocated on the GPU"
 
 
 # out of memory

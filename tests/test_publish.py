@@ -11,7 +11,7 @@ from huggingface_hub import HfApi, constants
 import wrn_hub
 from wrn_hub.errors import UserError
 from wrn_hub.hub import repository
-from wrn_hub.hub.publish import COLLECTION, plan, publish
+from wrn_hub.hub.publish import COLLECTION, ORGANISATION, plan, publish
 from wrn_hub.hub.repository import plain_transfers
 
 README = Path(__file__).resolve().parent.parent / "scripts" / "README.md"
@@ -50,8 +50,10 @@ def staged_files(checkout) -> dict[str, bytes]:
 # What publishing does
 
 
-def test_a_dry_run_shows_every_change_and_makes_none(hub, old, checkout):
+def test_a_dry_run_shows_every_change_and_makes_none(hub, old, checkout, caplog):
+    caplog.set_level("INFO", "wrn_hub")
     (one,) = plan(HfApi(), checkout)
+    assert caplog.messages == [f"asking the Hub at {constants.ENDPOINT} for the repositories of {ORGANISATION}"]
     changes = {line.partition(",")[0] for line in one.lines()}
     assert {"change README.md", "change model.safetensors", "add results.json", "delete notes.txt", "tag it v0.1.0",
             f'list it in the collection "{COLLECTION}"', "record the commit in wrn_hub/weights.json"} <= changes

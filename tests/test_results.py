@@ -320,7 +320,8 @@ def test_out_of_memory_is_one_line(net, dataset, monkeypatch, pets):
 
 @pytest.mark.parametrize("change, says", [
     ({"batch_size": 0}, "batch_size = 0: allowed is 1"), ({"corruption_images": -1}, "corruption_images = -1"),
-    ({"image_size": 0}, "image_size = 0"), ({"seed": 2**40}, "seed = 1099511627776"),
+    ({"image_size": 0}, "image_size = 0"), ({"image_size": 10**5}, "image_size = 100000: allowed is 1 to 10000"),
+    ({"seed": 2**40}, "seed = 1099511627776"),
     ({"split": "all"}, "split = 'all': allowed are test, train"), ({"precision": "int8"}, "precision = 'int8'"),
     ({"match_classes": "luck"}, "match_classes = 'luck': allowed are name, order"),
 ])

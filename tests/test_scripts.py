@@ -226,6 +226,18 @@ def test_a_process_that_is_in_trouble_alone_says_which_it_is(run, monkeypatch):
     assert code == 2 and err.startswith("train.py (process 3): ")
 
 
+@pytest.mark.parametrize("allocate", [
+    lambda *_: torch.empty(2**60, dtype=torch.uint8), lambda *_: np.empty(2**50)], ids=["torch", "numpy"])
+def test_out_of_memory_is_one_line_in_every_command(allocate, run, model, monkeypatch):
+    """Whether or not what runs out of it thought of that."""
+    monkeypatch.setattr("wrn_hub.evaluation.exported.exported", allocate)
+    code, _, err = run("export", "--model", model)
+    assert code == 2 and re.fullmatch(r"export\.py: out of memory \(.*allocate.*\): take a smaller model.*\n", err)
+    monkeypatch.setattr("wrn_hub.evaluation.exported.exported", lambda *_: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="inconsistent"):  # another fault stays what it is
+        run("export", "--model", model)
+
+
 def test_an_image_that_does_not_decode_is_named_and_nothing_is_written(run, model, pictures):
     (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
     code, _, err = run("predict", pictures, "--model", model, "--output", "said.csv", "--format", "csv")

@@ -244,13 +244,15 @@ def publish(stage, hub):
     return publish
 
 
-def test_published_weights_are_downloaded_once(publish, hub):
+def test_published_weights_are_downloaded_once(publish, hub, caplog):
     trained = random_net("wrn_16_2.cifar100")
     publish(trained)
+    caplog.set_level("INFO", "wrn_hub")
     assert_same_logits(timm.create_model("wrn_16_2.cifar100", pretrained=True), trained, rtol=0, atol=0)
     asked = len(hub.requests)
     assert_same_logits(timm.create_model("wrn_16_2.cifar100", pretrained=True), trained, rtol=0, atol=0)
     assert len(hub.requests) == asked
+    assert caplog.messages == [f"asking the Hub at {constants.ENDPOINT} for the weights of wrn_16_2.cifar100"]
     assert timm.create_model("wrn_16_2.cifar100", pretrained=True, num_classes=3).num_classes == 3
     file = ModelSource.parse("wrn_16_2.cifar100").weights_file  # what a measurement is recorded with
     assert file_sha256(file) == weights.MANIFEST["wrn_16_2.cifar100"]["sha256"]

@@ -28,7 +28,9 @@ try:
 except ImportError:  # Windows has none
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["cache_folder", "locked", "read_csv", "read_json", "read_tensors", "read_text", "read_toml", "write_whole"]
+__all__ = [
+    "cache_folder", "from_home", "locked", "read_csv", "read_json", "read_tensors", "read_text", "read_toml",
+    "write_whole"]
 
 
 def cache_folder(kind: str) -> Path:
@@ -41,9 +43,21 @@ def cache_folder(kind: str) -> Path:
     root = os.environ.get("WRN_HUB_CACHE")
     place = Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "wrn_hub"
     try:
-        return place.expanduser() / kind
+        return from_home(place) / kind
+    except UserError as error:
+        raise UserError(f"{error}; name a folder for caches in WRN_HUB_CACHE") from None
+
+
+def from_home(path: str | os.PathLike) -> Path:
+    """A path whose ``~`` or ``~user`` is that home folder.
+
+    Raises:
+        UserError: nobody has it.
+    """
+    try:
+        return Path(path).expanduser()
     except RuntimeError as error:
-        raise UserError(f"{place}: {first_line(error)}; name a folder for caches in WRN_HUB_CACHE") from None
+        raise UserError(f"{path}: {first_line(error)}") from None
 
 
 def read_text(path: str | Path) -> str:

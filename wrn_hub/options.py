@@ -2,7 +2,9 @@
 from dataclasses import field
 from typing import Any
 
-__all__ = ["option"]
+__all__ = ["LARGEST_SIDE", "option"]
+
+LARGEST_SIDE = 10_000  # pixels of an image; beyond it is a slip of the pen, and would fill the memory
 
 
 def option(default: Any, help: str, choices: tuple | None = None) -> Any:

@@ -17,7 +17,8 @@ from .errors import UserError
 from .record import cpu_features
 
 __all__ = [
-    "accelerator_for", "fast_precision", "leave", "local_main_first", "open_cores", "process_state", "use_cores"]
+    "accelerator_for", "fast_precision", "leave", "local_main_first", "open_cores", "process_state", "synchronize",
+    "use_cores"]
 
 T = TypeVar("T")
 
@@ -118,6 +119,12 @@ def use_cores(threads: int | None = None) -> None:
         threads = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if threads is not None:
         torch.set_num_threads(threads)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was told; a CPU has, by the time that it is asked."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def fast_precision(device: torch.device) -> str:

@@ -30,8 +30,10 @@ from .files import locked, read_json, write_whole
 
 __all__ = [
     "MANIFEST", "WeightsError", "asking_the_hub", "download", "endpoint_problem", "file_sha256", "local_file",
-    "published_id", "quiet_retries", "read_manifest", "search_path", "staged", "update_manifest", "verified_cfg"]
+    "published_id", "quiet_retries", "read_manifest", "say_what_is_asked", "search_path", "staged", "update_manifest",
+    "verified_cfg"]
 
+_log = logging.getLogger(__name__)
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -136,6 +138,14 @@ def endpoint_problem() -> str | None:
     return f"HF_ENDPOINT is {given!r}, which is no address such as https://huggingface.co"
 
 
+def say_what_is_asked(what: str) -> None:
+    """Log it with the address, before the Hub is asked: where nobody answers, its client tries for half a minute."""
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE:
+        _log.info("asking the Hub at %s for %s", constants.ENDPOINT, what)
+
+
 @contextmanager
 def asking_the_hub(what: str) -> Iterator[None]:
     """Ask the Hub for a file, or its cache, and say in one line why ``what`` can't be had.
@@ -188,10 +198,12 @@ def download(name: str, cache_dir: str | Path | None = None) -> str:
     Raises:
         WeightsError: it can't be had, or isn't what was published; it is removed from the cache then.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HTTPError  # of whatever HTTP library it uses
 
     repo_id, _, commit = MANIFEST[name]["published"].partition("@")
+    if not isinstance(try_to_load_from_cache(repo_id, "model.safetensors", cache_dir, commit), str):
+        say_what_is_asked(f"the weights of {name}")
     try:
         with quiet_retries():
             path = Path(hf_hub_download(repo_id, "model.safetensors", revision=commit, cache_dir=cache_dir))

@@ -11,18 +11,14 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..processes import synchronize
+
 __all__ = [
-    "Rival", "Steps", "clock", "matmul", "paired_ratio", "race", "row", "steps_for", "synchronize", "training_flops",
-    "turns", "two_steps"]
+    "Rival", "Steps", "clock", "matmul", "paired_ratio", "race", "row", "steps_for", "training_flops", "turns",
+    "two_steps"]
 
 Steps = Generator[None, None, None]
 SETTLE = 0.5  # seconds in which worker processes fill their queues, before the next rival's turn
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was told."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def clock(device: torch.device, work: Callable[[], object]) -> float:

@@ -4,9 +4,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..errors import UserError
-from ..options import option
+from ..options import LARGEST_SIDE, option
 
 __all__ = ["SECTIONS", "BenchmarkOptions"]
+
+_MOST = 1_000_000  # of what is counted: beyond it is a slip of the pen
 
 SECTIONS = ("train", "inference", "growth")
 AXES = {"width": "width k", "depth": "depth n", "batch_size": "batch", "images": "images"}  # what a cost grows along
@@ -35,12 +37,14 @@ class BenchmarkOptions:
     quick: bool = option(False, "a rehearsal: one round, turns of one step, tiny nets for the growth")
 
     def __post_init__(self) -> None:
-        low = {"batch_size": 2, "image_size": 8, "workers": 0, "seconds": 0, "rounds": 1}
-        for name, least in low.items():
-            if getattr(self, name) < least:
-                raise UserError(f"{name} = {getattr(self, name)}: allowed is {least} or more")
-        if any(size < 1 for size in self.batch_sizes):
-            raise UserError(f"batch_sizes = {','.join(map(str, self.batch_sizes))}: allowed are numbers from 1")
+        allowed = {"batch_size": (2, _MOST), "image_size": (8, LARGEST_SIDE), "workers": (0, 1024),
+                   "seconds": (0, 86_400), "rounds": (1, _MOST)}
+        for name, (low, high) in allowed.items():
+            if not low <= getattr(self, name) <= high:
+                raise UserError(f"{name} = {getattr(self, name)}: allowed is {low} to {high}")
+        if not all(1 <= size <= _MOST for size in self.batch_sizes):
+            sizes = ",".join(map(str, self.batch_sizes))
+            raise UserError(f"batch_sizes = {sizes}: allowed are numbers from 1 to {_MOST}")
 
     def resolved(self, device: torch.device, fast_precision: str, cores: int) -> "BenchmarkOptions":
         """The same with every choice that was left to the machine made."""

@@ -23,6 +23,7 @@ from ..data import ImageDataset
 from ..evaluation.memory import peak_memory
 from ..kernels.winograd import winograd
 from ..models.build import ModelSource, compiled
+from ..processes import synchronize
 from ..training.options import TrainOptions
 from ..training.trainer import train, uses_winograd
 from .measure import (
@@ -32,7 +33,6 @@ from .measure import (
     paired_ratio,
     row,
     steps_for,
-    synchronize,
     training_flops,
     turns,
     two_steps,

@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
-from ..errors import Stopped, UserError, nearest
+from ..errors import Stopped, UserError, first_line, nearest
 
 __all__ = ["Parser", "add_options", "checkout", "complain", "is_main_process", "options_from", "run", "say"]
 
@@ -149,6 +149,13 @@ def run(main: Callable[[], None]) -> None:
         if error.errno is None:
             raise
         complain(f"{error.filename or 'writing'}: {error.strerror}")
+        sys.exit(2)
+    except (RuntimeError, MemoryError) as error:  # where nobody could say more about it
+        from ..evaluation.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        complain(f"out of memory ({first_line(error)}): take a smaller model, or fewer or smaller images at a time")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

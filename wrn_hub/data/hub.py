@@ -12,13 +12,11 @@ import numpy as np
 
 from ..errors import UserError
 from ..facts import DatasetFacts
-from ..weights import endpoint_problem
+from ..weights import endpoint_problem, say_what_is_asked
 from .encoded import EncodedSplit, image_bytes
 from .splits import choose_split, kind_of_split, labels_by_name
 
 __all__ = ["holds_parquet", "read_hub", "read_parquet"]
-
-_log = logging.getLogger(__name__)
 
 
 def _column(features: dict[str, Any], kind: str, where: str) -> str:
@@ -259,7 +257,7 @@ def read_hub(hub_id: str, split: str, facts: DatasetFacts | None = None) -> Enco
 
     if not datasets.config.HF_HUB_OFFLINE and (problem := endpoint_problem()):
         raise UserError(f"{hub_id} can't be loaded: {problem}; or give a folder that holds it (--data-dir)")
-    _log.info("loading %s through the Hub", hub_id)
+    say_what_is_asked(f"dataset {hub_id}")
     try:
         with _quiet("datasets", "huggingface_hub"):
             splits = datasets.load_dataset(hub_id, facts.config if facts else None)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from ..errors import UserError, nearest
 from ..facts import DATASETS
+from ..files import from_home
+from ..options import LARGEST_SIDE
 from .cache import cached
 from .dataset import ImageDataset
 from .encoded import EncodedSplit, stack
@@ -34,7 +36,7 @@ def _locate(name: str, data_dir: Path | None) -> tuple[str, Path | None]:
         allowed = [f"{FOLDERS[known]}/ with the official files"] if known in FOLDERS else []
         allowed.append(f"{DATASETS[known].hub_id}/ with the Hub's parquet files")
         raise UserError(f"{data_dir} holds no {known}: needed is {' or '.join(allowed)}, or that folder itself")
-    for folder in ([data_dir / name] if data_dir else []) + [Path(name).expanduser()]:
+    for folder in ([data_dir / name] if data_dir else []) + [from_home(name)]:
         if folder.is_dir():
             # a copy of a known dataset has its statistics and its columns
             copy = "/".join(folder.resolve().parts[-2:])
@@ -101,12 +103,12 @@ def load_dataset(
     """
     if split not in ("train", "test"):
         raise UserError(f"split {split!r}: allowed are train and test")
-    if size is not None and size < 1:
-        raise UserError(f"size {size}: allowed is 1 pixel or more")
-    data_dir = Path(data_dir).expanduser() if data_dir is not None else None
-    if data_dir is not None and not data_dir.is_dir():
-        raise UserError(f"data folder {data_dir}: no such folder")
-    name, folder = _locate(name, data_dir)
+    if size is not None and not 1 <= size <= LARGEST_SIDE:
+        raise UserError(f"size {size}: allowed is 1 to {LARGEST_SIDE} pixels")
+    place = from_home(data_dir) if data_dir is not None else None
+    if place is not None and not place.is_dir():
+        raise UserError(f"data folder {place}: no such folder")
+    name, folder = _locate(name, place)
     facts, where = DATASETS.get(name), f"{name} ({split})"
 
     if folder and find_official(folder) == name:

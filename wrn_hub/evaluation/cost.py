@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..processes import synchronize
+
 __all__ = ["Cost", "cost_of", "fastest_pass"]
 
 
@@ -63,7 +65,6 @@ def fastest_pass(model: nn.Module, images: torch.Tensor, seconds: float = 1.0) -
     while len(times) < 4 or sum(times) < seconds:
         started = clock()
         model(images)
-        if images.is_cuda:
-            torch.cuda.synchronize(images.device)
+        synchronize(images.device)
         times.append(clock() - started)
     return min(times)

@@ -21,7 +21,7 @@ from ..errors import UserError
 from ..files import write_whole
 from ..kernels.winograd import computes, winograd
 from ..models.build import ModelSource, class_names
-from ..processes import accelerator_for, use_cores
+from ..processes import accelerator_for, local_main_first, use_cores
 from ..record import hardware, now, versions
 from ..weights import file_sha256, staged
 from . import metrics
@@ -210,7 +210,8 @@ def evaluate_source(options: EvaluateOptions, command: str = "") -> Results | No
     accelerator = accelerator_for(options.precision)
     with enough_memory("the images, the net and a batch have to fit at the same time; try a smaller --batch-size"):
         source = ModelSource.parse(options.model)
-        images = load_dataset(options.dataset, options.split, options.data_dir, options.image_size or source.size)
+        size = options.image_size or source.size
+        images = local_main_first(lambda: load_dataset(options.dataset, options.split, options.data_dir, size))
         net = source.create(pretrained=True)
         if (crop := net.pretrained_cfg.get("crop_pct", 1.0)) != 1.0:
             _log.warning("%s was made for %g of the image's side; here it sees all of it", options.model, crop)

@@ -15,6 +15,7 @@ from ..facts import DATASETS
 from ..files import write_whole
 from ..models.build import ModelSource, class_names
 from ..models.onnx import OnnxNet, exported, metadata, quantized, to_onnx, to_pt2
+from ..options import LARGEST_SIDE
 from ..processes import accelerator_for
 from ..weights import file_sha256
 from . import metrics
@@ -135,8 +136,10 @@ def export_source(
     """
     if form == "pt2" and int8:
         raise UserError("int8 is a form of ONNX here: leave --format pt2 or --int8 away")
-    if min(calibration_images, 1 if image_size is None else image_size) < 1:
-        raise UserError(f"calibration images {calibration_images}, image size {image_size}: allowed is 1 or more")
+    if calibration_images < 1:
+        raise UserError(f"calibration images {calibration_images}: allowed is 1 or more")
+    if image_size is not None and not 1 <= image_size <= LARGEST_SIDE:
+        raise UserError(f"image size {image_size}: allowed is 1 to {LARGEST_SIDE} pixels")
     source = ModelSource.parse(model)
     size, tag = image_size or source.size, source.cfg.get("tag")
     name = Path(source.name.partition(":")[2] or source.name).resolve().name

@@ -2,7 +2,7 @@
 from dataclasses import dataclass, fields
 
 from ..errors import UserError
-from ..options import option
+from ..options import LARGEST_SIDE, option
 
 __all__ = ["EvaluateOptions"]
 
@@ -32,10 +32,12 @@ class EvaluateOptions:
         None, "folder to write results.json, logits.safetensors and worst.safetensors to")
 
     def __post_init__(self) -> None:
-        for name, least in {"batch_size": 1, "corruption_images": 0, "image_size": 1, "seed": 0}.items():
+        most = 2**32 - 1
+        for name, (least, limit) in {"batch_size": (1, most), "corruption_images": (0, most), "seed": (0, most),
+                                     "image_size": (1, LARGEST_SIDE)}.items():
             value = getattr(self, name)
-            if value is not None and not least <= value < 2**32:
-                raise UserError(f"{name} = {value}: allowed is {least} to {2**32 - 1}")
+            if value is not None and not least <= value <= limit:
+                raise UserError(f"{name} = {value}: allowed is {least} to {limit}")
         for item in fields(self):
             choices = item.metadata["choices"]
             if choices and getattr(self, item.name) not in choices:

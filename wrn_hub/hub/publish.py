@@ -14,7 +14,7 @@ from ..cards.card import check_card
 from ..errors import UserError, nearest
 from ..files import read_text
 from ..version import __version__
-from ..weights import file_sha256, read_manifest, staged, update_manifest
+from ..weights import file_sha256, read_manifest, say_what_is_asked, staged, update_manifest
 from .check import check_model
 from .repository import Difference, check_access, commit, compare, plainly, verify
 from .store import CARD, CONFIG, ORGANISATION, WEIGHTS, File, repository_files
@@ -131,6 +131,7 @@ def plan(api: HfApi, checkout: Path, names: Sequence[str] = (), organisation: st
     manifest = read_manifest(checkout / "wrn_hub" / "weights.json")
     folders = [root / name for name in names] if names else staged(root)
     checked = [_checked(folder, manifest) for folder in folders]
+    say_what_is_asked(f"the repositories of {organisation}")
     _, listed = _collection(api, organisation)
     plans, tag = [], f"v{__version__}"
     for folder, (files, left) in zip(folders, checked, strict=True):

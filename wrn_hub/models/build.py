@@ -12,7 +12,7 @@ from timm.models._hub import download_from_hf, load_model_config_from_hf, load_m
 from torch import nn
 
 from ..errors import UserError, first_line, nearest
-from ..weights import asking_the_hub, download, published_id, quiet_retries
+from ..weights import WeightsError, asking_the_hub, download, published_id, quiet_retries, say_what_is_asked
 from .export import recover
 from .folder import check_config, check_loaded, hub_weights, read_weights, weights_in
 from .tensors import State, check_tensors
@@ -42,6 +42,7 @@ class ModelSource:
         if text.startswith("hf-hub:"):
             repository = text.removeprefix("hf-hub:")
             with asking_the_hub(f"model {text}"):
+                say_what_is_asked(f"model {text}")
                 check_config(download_from_hf(repository, "config.json"))
                 cfg, arch, _ = load_model_config_from_hf(repository)
             return cls(text, {**cfg, "architecture": arch})
@@ -113,11 +114,13 @@ class ModelSource:
         try:
             with quiet_retries():
                 net = timm.create_model(self.name, pretrained=True, **kwargs)
-        except UserError:
+        except WeightsError:
             raise
         except Exception as error:  # a config.json can make a net of anything, or of nothing
             with torch.random.fork_rng(devices=[]):
                 wrong = self._misfit(state, kwargs, new_classes, new_channels)
+            if not wrong and isinstance(error, UserError):
+                raise
             reason = " ".join(str(error).split())[:300] or type(error).__name__  # torch says what on further lines
             raise UserError(f"{file} {wrong}" if wrong else f"model {self.name}: {reason}") from error
         own = net.state_dict()

@@ -20,13 +20,14 @@ from torch import nn
 
 from ..errors import UserError, first_line, nearest
 from ..files import read_json, read_tensors
+from ..options import LARGEST_SIDE
 from ..weights import asking_the_hub
 from .tensors import State, check_tensors, some
 
-__all__ = ["check_config", "check_loaded", "hub_weights", "read_weights", "verify_archive", "weights_in"]
+__all__ = [
+    "check_config", "check_loaded", "hub_weights", "only_whole", "read_weights", "verify_archive", "weights_in"]
 
 _MOST_CLASSES = 1_000_000
-_LONGEST_SIDE = 10_000
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming", "random")
 
 
@@ -39,7 +40,7 @@ def _number(value: Any) -> bool:
 
 
 def _size(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(_whole(n, 1, _LONGEST_SIDE) for n in value)
+    return isinstance(value, list) and len(value) == 3 and all(_whole(n, 1, LARGEST_SIDE) for n in value)
 
 
 def _numbers(value: Any) -> bool:
@@ -57,7 +58,7 @@ def _share(value: Any) -> bool:
 _Check = tuple[Callable[[Any], bool], str]
 _REQUIRED: dict[str, _Check] = {  # where they are there at all
     "num_classes": (lambda value: _whole(value, 0, _MOST_CLASSES), f"a whole number from 0 to {_MOST_CLASSES}"),
-    "input_size": (_size, f"three whole numbers from 1 to {_LONGEST_SIDE}, [channels, height, width]"),
+    "input_size": (_size, f"three whole numbers from 1 to {LARGEST_SIDE}, [channels, height, width]"),
     "mean": (_numbers, "a list of numbers, one a channel"),
     "std": (lambda value: _numbers(value) and min(value) > 0, "a list of numbers above 0, one a channel"),
     "interpolation": (lambda value: value in _INTERPOLATIONS, f"one of {', '.join(_INTERPOLATIONS)}"),
@@ -106,8 +107,8 @@ def check_config(path: str | Path) -> None:
     args = config.get("model_args", {})
     if not isinstance(args, dict):
         refuse("model_args", args, "an object")
-    if "in_chans" in args and not _whole(args["in_chans"], 1, _LONGEST_SIDE):
-        refuse("in_chans", args["in_chans"], f"a whole number from 1 to {_LONGEST_SIDE}")
+    if "in_chans" in args and not _whole(args["in_chans"], 1, LARGEST_SIDE):
+        refuse("in_chans", args["in_chans"], f"a whole number from 1 to {LARGEST_SIDE}")
 
     known = {item.name for item in fields(PretrainedCfg)}
     if "pretrained_cfg" in config and (unknown := whole.keys() - known):
@@ -271,3 +272,27 @@ def check_loaded(
         if theirs.shape == ours.shape and not ours.is_meta and not torch.equal(theirs.to(ours.dtype), ours.cpu()):
             return f"has {key}, which timm passed over: see first_conv and classifier in config.json"
     return None
+
+
+def only_whole(state: State, model: nn.Module) -> State:
+    """A filter of timm's, which returns weights as they are, where a net is built of them.
+
+    Where the net is to tell other classes apart, or is for its feature maps, timm loads what there is and leaves the
+    rest at random.
+
+    Raises:
+        UserError: the net has a tensor that is missing among them, or they one that it has not, the classifier's aside,
+            which timm may drop; or one isn't finite.
+    """
+    cfg, own = model.pretrained_cfg, model.state_dict()
+    source = cfg.get("file") or cfg.get("hf_hub_id") or f"what {cfg.get('architecture')} is given"
+    if cfg.get("source") == "local-dir":
+        source = weights_in(source)
+    classifier = next(name for name, module in model.named_modules() if module is model.get_classifier())
+    free = {key for key in own | state if key.startswith(f"{classifier}.") or key.endswith("num_batches_tracked")}
+    if missing := [key for key in own if key not in state and key not in free]:
+        raise UserError(f"{source} lacks {some(missing, 3)}")
+    if unknown := [key for key in state if key not in own and key not in free]:
+        raise UserError(f"{source} has {some(unknown, 3)}, which {cfg.get('architecture')} has not")
+    check_tensors(state, source)
+    return state

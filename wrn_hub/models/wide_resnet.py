@@ -27,6 +27,7 @@ from timm.models._features import feature_take_indices  # private, and the one p
 
 from ..facts import DATASETS, DEFAULT_TAG
 from ..weights import local_file, published_id, verified_cfg
+from .folder import only_whole
 
 __all__ = ['WideResNet', 'wide_resnet']  # each entrypoint is added by register_model
 
@@ -421,6 +422,7 @@ def _create_wide_resnet(variant: str, pretrained: bool = False, **kwargs: Any) -
             variant, kwargs.get('pretrained_cfg'), kwargs.pop('pretrained_cfg_overlay', None), kwargs.get('cache_dir'))
     return build_model_with_cfg(
         WideResNet, variant, pretrained,
+        pretrained_filter_fn=only_whole,
         feature_cfg=dict(out_indices=(0, 1, 2, 3), flatten_sequential=True),
         **kwargs,
     )

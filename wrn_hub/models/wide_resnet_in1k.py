@@ -12,6 +12,8 @@ from typing import Any, Tuple
 from timm.models import build_model_with_cfg, generate_default_cfgs, get_arch_pretrained_cfgs, register_model
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from .folder import only_whole
+
 __all__ = []  # each entrypoint is added by register_model
 
 _BASIC = ('wrn_18_1p5', 'wrn_18_2', 'wrn_18_3', 'wrn_34_1p5', 'wrn_34_2')
@@ -31,7 +33,8 @@ default_cfgs = generate_default_cfgs({
 
 
 def _create_wrn(variant: str, block: type, layers: Tuple[int, ...], pretrained: bool = False, **kwargs: Any) -> ResNet:
-    return build_model_with_cfg(ResNet, variant, pretrained, **dict(dict(block=block, layers=layers), **kwargs))
+    model_args = dict(block=block, layers=layers, pretrained_filter_fn=only_whole)
+    return build_model_with_cfg(ResNet, variant, pretrained, **dict(model_args, **kwargs))
 
 
 def _channels(width: float) -> Tuple[int, ...]:

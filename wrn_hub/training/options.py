@@ -6,7 +6,7 @@ from typing import get_args, get_origin, get_type_hints
 
 from ..errors import UserError
 from ..facts import check_mean_std
-from ..options import option
+from ..options import LARGEST_SIDE, option
 
 __all__ = ["CUDA_GRAPHS", "PACE", "PLACES", "TrainOptions", "option"]
 
@@ -16,12 +16,12 @@ CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # modes of torch.compile that
 PLACES = ("data_dir", "output", "resume")  # where one person's files lie
 PACE = ("threads", "eval_every", "checkpoint_minutes", "report_to")  # how fast it goes, and what is told of it
 
-_MOST, _LARGEST = 1_000_000, 10_000  # of what is counted, and pixels of a side: beyond it is a slip of the pen
+_MOST = 1_000_000  # of what is counted: beyond it is a slip of the pen
 # what is allowed, both ends included
 _ALLOWED: dict[str, tuple[float, float | None]] = {
     **dict.fromkeys(("epochs", "batch_size", "accumulate", "eval_every"), (1, _MOST)),
-    "threads": (1, 4096), "seed": (0, 2**32 - 1), "held_out": (0, 1_000_000_000), "image_size": (1, _LARGEST),
-    **dict.fromkeys(("cutout", "crop_padding"), (0, _LARGEST)),
+    "threads": (1, 4096), "seed": (0, 2**32 - 1), "held_out": (0, 1_000_000_000), "image_size": (1, LARGEST_SIDE),
+    **dict.fromkeys(("cutout", "crop_padding"), (0, LARGEST_SIDE)),
     **dict.fromkeys(("lr", "weight_decay", "clip_grad", "checkpoint_minutes"), (0, None)),
     **dict.fromkeys(("mixup", "cutmix", "sam_rho", "asam_rho", "distill_temperature"), (0, None)),
     **dict.fromkeys(("momentum", "warmup", "decay_factor", "ema_decay", "label_smoothing", "layer_decay"), (0, 1)),
@@ -158,8 +158,8 @@ class TrainOptions:
             raise UserError("warmup = 1: allowed is less, lest no step is left to train in")
         if self.distill_temperature == 0:
             raise UserError(f"distill_temperature = {self.distill_temperature}: allowed is more than 0")
-        if not all(1 <= size <= _LARGEST for size in self.progressive_sizes):
-            raise UserError(f"progressive_sizes = {self.progressive_sizes}: allowed is 1 to {_LARGEST} pixels")
+        if not all(1 <= size <= LARGEST_SIDE for size in self.progressive_sizes):
+            raise UserError(f"progressive_sizes = {self.progressive_sizes}: allowed is 1 to {LARGEST_SIDE} pixels")
         if list(self.decay_at) != sorted(set(self.decay_at)) or not all(0 <= at <= _MOST for at in self.decay_at):
             raise UserError(f"decay_at = {self.decay_at}: allowed are epochs in their order, each once")
         check_mean_std(self.mean, self.std)
