@@ -18,7 +18,8 @@ from timm.data import ImageNetInfo
 
 import wrn_hub  # noqa: F401
 from wrn_hub.data import ImageDataset
-from wrn_hub.data.classes import fitting_order, logits_for
+from wrn_hub.data.classes import logits_for
+from wrn_hub.data.names import fitting_order
 from wrn_hub.errors import UserError
 from wrn_hub.evaluation import metrics
 from wrn_hub.evaluation.corruptions import KINDS, SEVERITIES, corrupt

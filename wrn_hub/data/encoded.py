@@ -184,14 +184,15 @@ def _size(path: Path) -> int:
         raise UserError(f"{printable(path)}: {error.strerror or first_line(error)}") from None
 
 
-def decode(data: bytes, where: str) -> np.ndarray:
-    """The pixels of one image file, upright as its EXIF orientation says.
+def decode(data: bytes, where: str, upright: bool = True) -> np.ndarray:
+    """The pixels of one image file.
 
     Gray, palette, 16-bit and CMYK images are converted; an alpha channel is dropped, as timm and torchvision do.
 
     Args:
         data: The content of a PNG, JPEG, WebP, BMP, PPM, TIFF or GIF file (of an animation the first frame).
         where: What to call the image in an error.
+        upright: Turned as its EXIF orientation says, as people see it; else as its pixels lie, as timm takes it.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -208,7 +209,8 @@ def decode(data: bytes, where: str) -> np.ndarray:
             if max(image.size) > _LONGEST * min(image.size):
                 raise ValueError(f"{image.width}x{image.height} pixels are {_LONGEST} times as long as wide; crop it")
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)
+            if upright:
+                ImageOps.exif_transpose(image, in_place=True)
             if image.mode == "RGB":
                 return np.asarray(image)
             if image.mode.startswith("I;16"):  # PIL's own conversion clips at 255
