@@ -18,6 +18,7 @@ def _names(model: nn.Module) -> list[list[str]]:
     names = [class_names(model)]
     if not getattr(model, "pretrained_cfg", {}).get("label_names") and (subset := infer_imagenet_subset(model)):
         names.append(ImageNetInfo(subset).label_names())  # such as n01440764, what ImageNet's folders are called
+        names.append([name.partition(",")[0] for name in names[0]])  # "tench" of "tench, Tinca tinca"
     return names
 
 
@@ -50,12 +51,13 @@ def logits_for(
                 order += sorted({*range(model.num_classes)} - {*order})
                 return None if order == list(range(len(order))) else torch.tensor(order)
     both_named = named(classes) and named(ways[0])
-    if not as_many and not (some and both_named):
+    if not as_many and (by == "order" or not (some and both_named)):
         raise UserError(
             f"{who} tells {model.num_classes} classes apart, not the {len(classes)} of the dataset: {advice}")
     if as_many and (by == "order" or not both_named):
         return None
-    ours, theirs = Counter(map(plain, ways[0])), Counter(map(plain, classes))
+    theirs = Counter(map(plain, classes))
+    ours = min((Counter(map(plain, own)) for own in ways), key=lambda names: (theirs - names).total())
     raise UserError(
         f"{who} has other classes than the dataset: {listed((ours - theirs).elements())} are its alone, "
         f"{listed((theirs - ours).elements())} the dataset's; {advice}{otherwise if as_many else ''}")

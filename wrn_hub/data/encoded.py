@@ -44,6 +44,10 @@ class Images(ABC):
         """All in order; at least as fast as one by one."""
         return (self[place] for place in range(len(self)))
 
+    def name(self, place: int) -> str:
+        """What to call one in an error."""
+        return self[place][0]
+
     @property
     def files(self) -> Iterable[Path]:
         """The local files that the images come from; none where that is unknown."""
@@ -78,6 +82,9 @@ class ImageFiles(Images):
         path = self._path(self.names[place])
         return printable(path), image_bytes(path)
 
+    def name(self, place: int) -> str:
+        return printable(self._path(self.names[place]))
+
     @property
     def files(self) -> Iterable[Path]:
         return map(self._path, self.names)
@@ -111,6 +118,9 @@ class Picked(Images):
 
     def __getitem__(self, place: int) -> tuple[str, bytes]:
         return self.images[int(self.index[place])]
+
+    def name(self, place: int) -> str:
+        return self.images.name(int(self.index[place]))
 
     def identity(self) -> bytes:
         return hashlib.sha256(self.images.identity() + self.index.astype("<i8").tobytes()).digest()

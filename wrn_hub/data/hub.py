@@ -96,7 +96,7 @@ def _image(cell: Any, place: str) -> tuple[str, bytes]:
     if isinstance(value, bytes):
         return place, value
     if value.get("bytes") is not None:
-        return place, value["bytes"]
+        return f"{place} ({Path(value['path']).name})" if value.get("path") else place, value["bytes"]
     if value.get("path") and Path(value["path"]).is_file():
         return value["path"], image_bytes(Path(value["path"]))
     raise UserError(f"{place} is missing: its cell has no bytes and its path is {value.get('path')}")
