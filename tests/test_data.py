@@ -498,6 +498,10 @@ def test_splits_of_the_hub_are_matched_by_name(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", lambda *_: splits)
     test = load_dataset("org/pets", "test")
     assert test.classes == ("cat", "dog") and test.labels.tolist() == [1, 0]
+    splits["test"] = splits["test"].remove_columns("label").add_column(
+        "label", [-1, -1], feature=datasets.ClassLabel(names=["dog", "cat"]))
+    splits["validation"] = split("dog", "cat")
+    assert load_files("org/pets", "test").labels.tolist() == [1, 0]
     splits["test"] = split("dog", "fish")
     with pytest.raises(UserError, match="test split has other classes than org/pets's training split: dog, fish there"):
         load_dataset("org/pets", "test")

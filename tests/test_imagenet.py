@@ -21,6 +21,7 @@ from wrn_hub.data.imagenet import wordnet_ids
 from wrn_hub.errors import UserError
 from wrn_hub.evaluation import metrics
 from wrn_hub.evaluation.evaluate import evaluate_source
+from wrn_hub.evaluation.exported import export_source
 from wrn_hub.evaluation.kept import packed, unpacked
 from wrn_hub.evaluation.options import EvaluateOptions
 from wrn_hub.evaluation.predict import predict
@@ -136,6 +137,26 @@ def test_what_the_tag_says_is_overridden_everywhere(tmp_path):
     assert said.probabilities == pytest.approx(probabilities.tolist(), abs=1e-5)
 
 
+def test_an_exported_net_is_of_the_size_that_it_is_tested_at(tmp_path):
+    model = save(tmp_path / "net", 3, ("a", "b", "c"), **TAGS["like racm_in1k"])
+    export_source(str(model), tmp_path / "net.pt2", "pt2", crop_mode="squash")
+    said = {"metadata.json": ""}
+    torch.export.load(tmp_path / "net.pt2", extra_files=said)
+    facts = json.loads(said["metadata.json"])
+    assert (facts["size"], facts["crop_pct"], facts["crop_mode"], facts["interpolation"]) == (
+        "88", "0.95", "squash", "bicubic")
+
+
+def test_int8_is_calibrated_and_measured_on_images_in_files(tmp_path):
+    model = save(tmp_path / "net", 3, ("c", "b", "a"), **TAGS["like tv2_in1k"])
+    for split in ("train", "val"):
+        write(tmp_path / "images" / split, ["a", "b", "c"])
+    done = export_source(
+        str(model), tmp_path / "net.onnx", int8=True, dataset=str(tmp_path / "images"), calibration_images=8)
+    found = evaluate_source(options(model, tmp_path / "images"))
+    assert done.quantization.top1[0] == found.top1 and found.dataset.split == "test"
+
+
 def test_classes_are_known_by_wordnet_ids_and_a_dataset_may_have_some(tmp_path):
     ids = wordnet_ids()
     some = [ids[900], ids[3], ids[41]]
@@ -213,8 +234,15 @@ def test_real_labels_are_by_the_numbers_of_the_validation_images(tmp_path):
     sevens = sum(guess[f"ILSVRC2012_val_{number:08d}.JPEG"] == 7 for number in range(951, 1001))
     assert found.real.images == 950 and found.real.top1 == pytest.approx((900 + sevens) / 950, abs=0.01)
     assert "by ReaL's labels of 950 images" in found.summary()
-    (tmp_path / "real.json").write_text("[[1001]]")
-    with pytest.raises(UserError, match="needed is a list with a list an image, of numbers from 0 to 999"):
+    for content, said in {
+            "[[1001]]": "needed is a list with a list an image, of numbers from 0 to 999", "[[": "not JSON",
+            "{}": "holds a dict, needed is a list", "[[1], [2]]": "holds 2 entries, but there is an image 1000",
+            '[["tench"]]': "needed is a list with"}.items():
+        (tmp_path / "real.json").write_text(content)
+        with pytest.raises(UserError, match=said):
+            evaluate_source(options(model, tmp_path / "val", real_labels=str(tmp_path / "real.json")))
+    (tmp_path / "val" / ids[5]).rename(tmp_path / "val" / "renamed")
+    with pytest.raises(UserError, match="other classes than the dataset: 'n01496331' are its alone, 'renamed'"):
         evaluate_source(options(model, tmp_path / "val", real_labels=str(tmp_path / "real.json")))
 
 

@@ -261,6 +261,7 @@ def many_classes_plot(accuracy: torch.Tensor, classes: Sequence[str], worst: int
     some.plot([value for value, _ in named], range(len(named)), "o", color=BLUE, markersize=5)
     some.set_yticks(range(len(named)), [_short(name, 28) for _, name in named], fontsize=8)
     some.set_ylim(-0.6, len(named) - 0.4)
+    some.set_xlim(-1, max([5.0, *(1.05 * value for value, _ in named)]))
     some.set_xlabel(f"accuracy of the {len(named)} worst, %")
     return figure
 

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from ..data import FileDataset, load_files
+from ..data.classes import logits_for
 from ..data.loader import EvalLoader
 from ..errors import UserError
 from ..facts import DATASETS
 from ..files import write_whole
-from ..models.build import ModelSource, class_names
+from ..models.build import ModelSource
 from ..models.onnx import OnnxNet, exported, metadata, quantized, to_onnx, to_pt2
 from ..models.preprocess import data_config
 from ..processes import accelerator_for
@@ -106,9 +107,13 @@ def _in_integers(
     before, after = (
         dataset_logits(net, tested, accelerator, config=config)
         for net in (model.to(accelerator.device), OnnxNet(content, model)))
-    names, labels = class_names(model), torch.tensor(test.labels)
-    known = len(names) == len(test.classes) and (
-        names == list(test.classes) or names == [str(number) for number in range(len(names))])
+    labels, known = torch.tensor(test.labels), True
+    try:
+        index = logits_for(model, facts["model"], test.classes, "choose another dataset", some=True)
+        if index is not None:
+            before, after = before[:, index], after[:, index]
+    except UserError:  # other classes do for calibration
+        known = False
     return content, Quantization(
         calibrated_on, f"{len(test):,} test images of {Path(dataset).name}", metrics.agreement(before, after),
         (metrics.top_k(before, labels), metrics.top_k(after, labels)) if known else None)
