@@ -17,10 +17,12 @@ import pytest
 from PIL import Image
 from torchvision.transforms import v2
 
-from wrn_hub.data import load_dataset, sample
+from wrn_hub.data import load_dataset, load_files, sample
 from wrn_hub.data.cache import cache_folder, cached
 from wrn_hub.data.encoded import decode, resize_and_crop
+from wrn_hub.data.imagenet import readable, wordnet_ids
 from wrn_hub.data.official import FOLDERS, read_pickle
+from wrn_hub.data.sources import split_to_measure
 from wrn_hub.errors import UserError
 from wrn_hub.facts import DATASETS
 
@@ -496,6 +498,10 @@ def test_splits_of_the_hub_are_matched_by_name(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", lambda *_: splits)
     test = load_dataset("org/pets", "test")
     assert test.classes == ("cat", "dog") and test.labels.tolist() == [1, 0]
+    splits["test"] = splits["test"].remove_columns("label").add_column(
+        "label", [-1, -1], feature=datasets.ClassLabel(names=["dog", "cat"]))
+    splits["validation"] = split("dog", "cat")
+    assert load_files("org/pets", "test").labels.tolist() == [1, 0]
     splits["test"] = split("dog", "fish")
     with pytest.raises(UserError, match="test split has other classes than org/pets's training split: dog, fish there"):
         load_dataset("org/pets", "test")
@@ -1034,3 +1040,121 @@ def test_bad_names_and_options(tmp_path, monkeypatch, name, split, options, said
     with pytest.raises(UserError, match=said) as caught:
         load_dataset(name, split, **options)
     assert "\n" not in str(caught.value)
+
+
+# images that stay in their files
+
+def kinds_of_sources(tmp_path):
+    """The same ten images as a folder, and as two parquet files of several groups of rows."""
+    import pyarrow.parquet as pq
+
+    images, labels = noise(10, 32), [0] * 5 + [1] * 5
+    for number, pixels in enumerate(images):
+        path = tmp_path / "folder" / "train" / f"class{number // 5}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(pixels))
+    write_parquet(tmp_path / "parquet" / "train-00000-of-00002.parquet", images[:3], labels[:3])
+    write_parquet(tmp_path / "parquet" / "train-00001-of-00002.parquet", images[3:], labels[3:])
+    for path in (tmp_path / "parquet").iterdir():
+        table = pq.read_table(path)
+        pq.write_table(table, path, row_group_size=2)
+    return images, labels
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet"])
+def test_images_in_files_are_read_one_by_one_by_whoever_has_them(tmp_path, kind):
+    images, labels = kinds_of_sources(tmp_path)
+    files = load_files(str(tmp_path / kind), "train")
+    assert len(files) == 10 and files.labels.tolist() == labels
+    for place in [7, 0, 9, 3, 3, 2]:
+        where, data = files.images[place]
+        assert np.array_equal(decode(data, where), images[place])
+    worker = pickle.loads(pickle.dumps(files))
+    assert [data for _, data in worker.images] == [files.images[place][1] for place in range(10)]
+    assert worker.fingerprint == files.fingerprint
+    assert np.array_equal(load_dataset(str(tmp_path / kind), "train").images, images)
+
+    some = files.subset(np.array([8, 1, 5])).subset(np.array([2, 0]))
+    assert [data for _, data in some.images] == [files.images[place][1] for place in (5, 8)]
+    assert some.labels.tolist() == [1, 1] and some.fingerprint != files.fingerprint
+    rest, held = files.held_out(4, seed=3)
+    same = load_dataset(str(tmp_path / kind), "train").held_out(4, seed=3)
+    assert [decode(data, where).tolist() for where, data in held.images] == same[1].images.tolist()
+    assert len(rest) == 6 and held.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_official_files_are_images_too(tmp_path):
+    images, labels = write_official(tmp_path / FOLDERS["cifar10"])
+    files = load_files("cifar10", "train", tmp_path)
+    assert np.array_equal(decode(files.images[7][1], ""), images[7]) and files.labels.tolist() == labels
+
+
+def test_the_fingerprint_of_files_is_that_of_their_names_sizes_and_labels(tmp_path):
+    kinds_of_sources(tmp_path)
+    shutil.copytree(tmp_path / "folder", tmp_path / "copy")
+    first, copy = (load_files(str(tmp_path / name), "train").fingerprint for name in ("folder", "copy"))
+    assert first == copy
+    (tmp_path / "copy" / "train" / "class0" / "0.png").write_bytes(b"another size")
+    assert load_files(str(tmp_path / "copy"), "train").fingerprint != first
+    (tmp_path / "folder" / "train" / "class0" / "0.png").rename(tmp_path / "folder" / "train" / "class1" / "0.png")
+    assert load_files(str(tmp_path / "folder"), "train").fingerprint != first
+
+
+def test_an_image_that_is_gone_is_named(tmp_path):
+    kinds_of_sources(tmp_path)
+    files = load_files(str(tmp_path / "folder"), "train")
+    (tmp_path / "folder" / "train" / "class1" / "6.png").unlink()
+    with pytest.raises(UserError, match=r"class1/6\.png: No such file"):
+        files.images[6]
+
+
+# what a split is, and what its classes are called
+
+def test_folders_called_by_numbers_are_classes_in_their_order(tmp_path):
+    write_folder(tmp_path / "set" / "train", 1, [str(number) for number in range(12)])
+    write_folder(tmp_path / "set" / "val", 1, ["2", "10"])
+    test = load_files(str(tmp_path / "set"), "test")
+    assert test.classes == tuple(map(str, range(12))) and test.labels.tolist() == [2, 10]
+
+
+def test_a_folder_without_splits_is_taken_whole_where_it_is_measured(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    whole, split = write_folder(tmp_path / "whole"), write_folder(tmp_path / "split" / "val").parent
+    assert split_to_measure(str(whole)) == "all" and split_to_measure(str(split)) == "test"
+    assert len(load_files(str(whole), "all")) == 10 and "it is taken whole" in caplog.text
+    assert len(load_files(str(whole), "test")) == 2
+    assert len(load_files(str(split), "test")) == 10  # a validation split alone
+    with pytest.raises(UserError, match="it has splits, so 'all' is none of them"):
+        load_files(str(split), "all")
+    with pytest.raises(UserError, match="no train split, only val"):
+        load_files(str(split), "train")
+
+
+def test_a_test_split_without_labels_gives_way_to_validation(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    write_parquet(tmp_path / "train.parquet", noise(2), [0, 1])
+    write_parquet(tmp_path / "test.parquet", noise(3), [-1, -1, -1])
+    with pytest.raises(UserError, match="3 of 3 images have no label"):
+        load_files(str(tmp_path), "test")
+    write_parquet(tmp_path / "validation.parquet", noise(2, seed=1), [1, 0])
+    assert load_files(str(tmp_path), "test").labels.tolist() == [1, 0]
+    assert "test has no labels, all are -1; validation is taken instead" in caplog.text
+
+
+def test_imagenet_is_known_by_its_ids_in_folders_and_by_words_on_the_hub(tmp_path):
+    ids = wordnet_ids()
+    write_folder(tmp_path / "folders" / "val", 1, [ids[985], ids[7]])
+    found = load_files("imagenet-1k", "test", tmp_path / "folders")
+    assert found.name == "imagenet-1k" and found.classes == ids and found.labels.tolist() == [7, 985]
+    words = [f"word {number}" for number in range(1000)]
+    write_parquet(
+        tmp_path / "copy" / "data" / "validation-00000-of-00001.parquet", noise(2), [985, 7], names=words,
+        image="image")
+    copy = load_files("ILSVRC/imagenet-1k", "test", tmp_path / "copy")
+    assert copy.classes == ids and copy.labels.tolist() == [985, 7]
+    assert readable([ids[0], "cat"]) == ["tench", "cat"]
+    write_folder(tmp_path / "other" / "val", 1, [ids[0], "cat"])
+    with pytest.raises(UserError, match=r"other classes than ImageNet-1k: .*cat can't be matched"):
+        load_files("imagenet-1k", "test", tmp_path / "other")
+    with pytest.raises(UserError, match=r"holds no imagenet-1k: needed is .* or train/CLASS/\* and val/CLASS"):
+        load_files("imagenet-1k", "test", tmp_path)
