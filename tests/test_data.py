@@ -20,7 +20,9 @@ from torchvision.transforms import v2
 from wrn_hub.data import load_dataset, load_files, sample
 from wrn_hub.data.cache import cache_folder, cached
 from wrn_hub.data.encoded import decode, resize_and_crop
+from wrn_hub.data.imagenet import readable, wordnet_ids
 from wrn_hub.data.official import FOLDERS, read_pickle
+from wrn_hub.data.sources import split_to_measure
 from wrn_hub.errors import UserError
 from wrn_hub.facts import DATASETS
 
@@ -1097,3 +1099,55 @@ def test_an_image_that_is_gone_is_named(tmp_path):
     (tmp_path / "folder" / "train" / "class1" / "6.png").unlink()
     with pytest.raises(UserError, match=r"class1/6\.png: No such file"):
         files.images[6]
+
+
+# what a split is, and what its classes are called
+
+def test_folders_called_by_numbers_are_classes_in_their_order(tmp_path):
+    write_folder(tmp_path / "set" / "train", 1, [str(number) for number in range(12)])
+    write_folder(tmp_path / "set" / "val", 1, ["2", "10"])
+    test = load_files(str(tmp_path / "set"), "test")
+    assert test.classes == tuple(map(str, range(12))) and test.labels.tolist() == [2, 10]
+
+
+def test_a_folder_without_splits_is_taken_whole_where_it_is_measured(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    whole, split = write_folder(tmp_path / "whole"), write_folder(tmp_path / "split" / "val").parent
+    assert split_to_measure(str(whole)) == "all" and split_to_measure(str(split)) == "test"
+    assert len(load_files(str(whole), "all")) == 10 and "it is taken whole" in caplog.text
+    assert len(load_files(str(whole), "test")) == 2
+    assert len(load_files(str(split), "test")) == 10  # a validation split alone
+    with pytest.raises(UserError, match="it has splits, so 'all' is none of them"):
+        load_files(str(split), "all")
+    with pytest.raises(UserError, match="no train split, only val"):
+        load_files(str(split), "train")
+
+
+def test_a_test_split_without_labels_gives_way_to_validation(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    write_parquet(tmp_path / "train.parquet", noise(2), [0, 1])
+    write_parquet(tmp_path / "test.parquet", noise(3), [-1, -1, -1])
+    with pytest.raises(UserError, match="3 of 3 images have no label"):
+        load_files(str(tmp_path), "test")
+    write_parquet(tmp_path / "validation.parquet", noise(2, seed=1), [1, 0])
+    assert load_files(str(tmp_path), "test").labels.tolist() == [1, 0]
+    assert "test has no labels, all are -1; validation is taken instead" in caplog.text
+
+
+def test_imagenet_is_known_by_its_ids_in_folders_and_by_words_on_the_hub(tmp_path):
+    ids = wordnet_ids()
+    write_folder(tmp_path / "folders" / "val", 1, [ids[985], ids[7]])
+    found = load_files("imagenet-1k", "test", tmp_path / "folders")
+    assert found.name == "imagenet-1k" and found.classes == ids and found.labels.tolist() == [7, 985]
+    words = [f"word {number}" for number in range(1000)]
+    write_parquet(
+        tmp_path / "copy" / "data" / "validation-00000-of-00001.parquet", noise(2), [985, 7], names=words,
+        image="image")
+    copy = load_files("ILSVRC/imagenet-1k", "test", tmp_path / "copy")
+    assert copy.classes == ids and copy.labels.tolist() == [985, 7]
+    assert readable([ids[0], "cat"]) == ["tench", "cat"]
+    write_folder(tmp_path / "other" / "val", 1, [ids[0], "cat"])
+    with pytest.raises(UserError, match=r"other classes than ImageNet-1k: .*cat can't be matched"):
+        load_files("imagenet-1k", "test", tmp_path / "other")
+    with pytest.raises(UserError, match=r"holds no imagenet-1k: needed is .* or train/CLASS/\* and val/CLASS"):
+        load_files("imagenet-1k", "test", tmp_path)

@@ -18,7 +18,8 @@ from timm.data import ImageNetInfo
 
 import wrn_hub  # noqa: F401
 from wrn_hub.data import ImageDataset
-from wrn_hub.data.classes import fitting_order, logits_for
+from wrn_hub.data.classes import logits_for
+from wrn_hub.data.names import fitting_order
 from wrn_hub.errors import UserError
 from wrn_hub.evaluation import metrics
 from wrn_hub.evaluation.corruptions import KINDS, SEVERITIES, corrupt
@@ -313,7 +314,7 @@ def test_out_of_memory_is_one_line(net, dataset, monkeypatch, pets):
         torch.empty(2**60, dtype=torch.uint8)
     with pytest.raises(RuntimeError, match="shapes"), enough_memory("fewer"):
         torch.ones(2, 3) @ torch.ones(2, 3)  # another fault stays what it is
-    monkeypatch.setattr("wrn_hub.evaluation.evaluate.load_dataset", lambda *_: np.empty(2**50))
+    monkeypatch.setattr("wrn_hub.evaluation.evaluate.load_files", lambda *_: np.empty(2**50))
     with pytest.raises(UserError, match=r"out of memory .*try a smaller --batch-size"):
         evaluate_source(options(pets))
 
@@ -321,7 +322,8 @@ def test_out_of_memory_is_one_line(net, dataset, monkeypatch, pets):
 @pytest.mark.parametrize("change, says", [
     ({"batch_size": 0}, "batch_size = 0: allowed is 1"), ({"corruption_images": -1}, "corruption_images = -1"),
     ({"image_size": 0}, "image_size = 0"), ({"seed": 2**40}, "seed = 1099511627776"),
-    ({"split": "all"}, "split = 'all': allowed are test, train"), ({"precision": "int8"}, "precision = 'int8'"),
+    ({"split": "most"}, "split = 'most': allowed are test, train, all"),
+    ({"crop_pct": 1.5}, "crop_pct = 1.5: allowed"), ({"precision": "int8"}, "precision = 'int8'"),
     ({"match_classes": "luck"}, "match_classes = 'luck': allowed are name, order"),
 ])
 def test_a_setting_that_means_nothing_is_refused(change, says):

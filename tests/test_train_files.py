@@ -17,9 +17,8 @@ from safetensors.torch import load_file
 from test_interrupted import assert_same, start, wait_for_checkpoint
 
 import wrn_hub  # noqa: F401
-from wrn_hub.data import load_files
+from wrn_hub.data import files, load_files
 from wrn_hub.errors import UserError
-from wrn_hub.training import pipeline
 from wrn_hub.training.options import TrainOptions
 from wrn_hub.training.trainer import train
 
@@ -76,16 +75,16 @@ def test_every_option_at_once(options, photos, caplog):
 
 def test_auto_goes_by_the_images_and_is_kept(options, monkeypatch, caplog):
     caplog.set_level("INFO")
-    assert pipeline.usual_pipeline(32, 1_281_167) == "memory"  # 3.7 GiB
-    assert pipeline.usual_pipeline(63, 50_000) == "memory"
-    assert pipeline.usual_pipeline(64, 10) == pipeline.usual_pipeline(48, 1_281_167) == "files"
+    assert files.usual_pipeline(32, 1_281_167) == "memory"  # 3.7 GiB
+    assert files.usual_pipeline(63, 50_000) == "memory"
+    assert files.usual_pipeline(64, 10) == files.usual_pipeline(48, 1_281_167) == "files"
 
     auto = replace(options, pipeline="auto", workers=None, epochs=1)
     run = train(auto)
     settings = json.loads((run.folder / "args.json").read_text())
     assert (settings["pipeline"], settings["crop_padding"]) == ("memory", 4)
     assert "48 images in memory: 1 MiB" in caplog.messages
-    monkeypatch.setattr(pipeline, "LARGE", 16)
+    monkeypatch.setattr(files, "LARGE", 16)
     train(replace(auto, resume=True))  # as it began
     with pytest.raises(UserError, match=r"pipeline = files \(was memory\)"):
         train(replace(auto, pipeline="files", resume=True))
@@ -146,8 +145,8 @@ def test_two_processes_train_what_one_trains(options):
     one = train(replace(plain, output=f"{options.output}-one"))
     arguments = [
         "--model", plain.model, "--model-kwargs", "norm_layer=groupnorm1", "--dataset", plain.dataset, "--pipeline",
-        "files", "--image-size", "16", "--epochs", "2", "--batch-size", "12", "--lr", "0.05", "--precision", "fp32", "--workers",
-        "1", "--auto-augment", "rand-m5-mstd0.5", "--label-smoothing", "0", "--output", plain.output]
+        "files", "--image-size", "16", "--epochs", "2", "--batch-size", "12", "--lr", "0.05", "--precision", "fp32",
+        "--workers", "1", "--auto-augment", "rand-m5-mstd0.5", "--label-smoothing", "0", "--output", plain.output]
     subprocess.run(
         [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
          "--main_process_port", "0", str(ROOT / "scripts" / "train.py"), *arguments],

@@ -4,14 +4,15 @@ from dataclasses import dataclass
 
 from .errors import UserError
 
-__all__ = ["DATASETS", "DEFAULT_TAG", "DatasetFacts", "check_mean_std"]
+__all__ = ["DATASETS", "DEFAULT_TAG", "KNOWN", "DatasetFacts", "check_mean_std"]
 
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """Facts of one image-classification dataset of 32x32 RGB images.
+    """Facts of one image-classification dataset of RGB images.
 
     ``mean`` and ``std`` are per channel over every pixel of the training split, in units of 1 (pixel / 255).
+    ``classes`` are in the order of the labels, none where timm knows them (see :mod:`wrn_hub.data.imagenet`).
     """
 
     title: str
@@ -25,8 +26,10 @@ class DatasetFacts:
     flip: bool = True  # a mirrored digit is another digit, or none
     source: str = ""
     misspelled: tuple[tuple[str, str], ...] = ()  # what copies on the Hub call a class, and what it is called here
+    in_folders: bool = False  # whether copies have a folder of images a class
 
 
+# the datasets of 32x32 pixels that every net for small images has a tag for
 DATASETS = {
     "cifar10": DatasetFacts(
         title="CIFAR-10", hub_id="uoft-cs/cifar10", config="plain_text", image_column="img", label_column="label",
@@ -59,6 +62,16 @@ DATASETS = {
         mean=(0.4377, 0.4438, 0.4728), std=(0.1980, 0.2010, 0.1970),
         classes=tuple("0123456789"), flip=False,
         source="Netzer et al., Reading Digits in Natural Images with Unsupervised Feature Learning, 2011",
+    ),
+}
+
+# those that no net of this package has weights of
+KNOWN = {
+    **DATASETS,
+    "imagenet-1k": DatasetFacts(
+        title="ImageNet-1k", hub_id="ILSVRC/imagenet-1k", config="default", image_column="image", label_column="label",
+        mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), classes=(), in_folders=True,
+        source="Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, IJCV 115, 2015",
     ),
 }
 

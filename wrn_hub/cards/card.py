@@ -15,12 +15,14 @@ import timm
 import torch
 from huggingface_hub import EvalResult, ModelCardData
 
+from ..data.imagenet import known, readable
 from ..errors import UserError
 from ..evaluation import metrics
 from ..evaluation.corruptions import KINDS
-from ..evaluation.options import EvaluateOptions
+from ..evaluation.kept import unpacked
+from ..evaluation.options import CORRUPTED_IMAGES
 from ..evaluation.results import Results
-from ..facts import DATASETS
+from ..facts import KNOWN, DatasetFacts
 from ..files import read_csv, read_json, read_tensors, write_whole
 from ..weights import MANIFEST, file_sha256
 from . import plots
@@ -43,9 +45,15 @@ PICTURES = {
     "worst.png": "The mistakes made with the least probability for the true class: what is true, and what was said",
 }
 
-_REMAKE = "run scripts/maintain/make_cards.py"
-USUAL_IMAGES = EvaluateOptions().corruption_images
+# where there are more classes than a picture can name
+_MOST_NAMED = 100
+_PICTURES_OF_MANY = {
+    **PICTURES,
+    "per_class.png": "Accuracy of the classes: of all, and of the worst by name",
+    "confusion.png": "The classes that are most often taken for one other, in % of the images of the true class",
+}
 
+_REMAKE = "run scripts/maintain/make_cards.py"
 
 @dataclass(frozen=True)
 class Staged:
@@ -59,7 +67,7 @@ class Staged:
     folder: Path
 
     def __post_init__(self) -> None:
-        results, logits, labels = self.results, self.kept["logits"], self.kept["labels"]
+        results, logits, labels = self.results, self.logits, self.kept["labels"]
         if results.weights_sha256 != self.entry["sha256"]:
             raise UserError(f"{self.name}: results.json is of other weights than the manifest's; measure again with "
                             "scripts/evaluate.py")
@@ -83,9 +91,17 @@ class Staged:
     def tag(self) -> str:
         return self.name.partition(".")[2]
 
+    @cached_property
+    def facts(self) -> DatasetFacts:
+        facts = known(self.tag)
+        if facts is None:
+            raise UserError(f"{self.name}: no dataset is called {self.tag}; allowed are {', '.join(KNOWN)}")
+        return facts
+
     @property
-    def facts(self):
-        return DATASETS[self.tag]
+    def pictures(self) -> dict[str, str]:
+        """Picture -> what it shows."""
+        return PICTURES if len(self.facts.classes) <= _MOST_NAMED else _PICTURES_OF_MANY
 
     @property
     def entry(self) -> dict[str, Any]:
@@ -132,7 +148,15 @@ class Staged:
 
     @cached_property
     def kept(self) -> dict[str, torch.Tensor]:
-        return self._tensors("logits.safetensors", "logits", "labels")
+        return self._tensors("logits.safetensors", "labels")
+
+    @cached_property
+    def logits(self) -> torch.Tensor:
+        try:
+            return unpacked(self.kept)
+        except KeyError as error:
+            raise UserError(f"{self.folder / 'logits.safetensors'}: lacks {error.args[0]}; measure again with "
+                            "scripts/evaluate.py") from None
 
     @cached_property
     def worst(self) -> dict[str, torch.Tensor]:
@@ -183,7 +207,7 @@ def _measured(staged: Staged) -> list[tuple[str, str]]:
         rows.append((f"top-1 accuracy, mean and standard deviation of {len(several)} trainings", spread))
     if len(staged.facts.classes) > 5:
         rows.append(("top-5 accuracy", percent(results.top5)))
-    few = f" ({corruptions.images:,} images)" if corruptions and corruptions.images != USUAL_IMAGES else ""
+    few = f" ({corruptions.images:,} images)" if corruptions and corruptions.images != CORRUPTED_IMAGES else ""
     return [
         *rows,
         ("negative log-likelihood", f"{results.nll:.4f} nats"),
@@ -289,11 +313,11 @@ def _card_text(staged: Staged) -> str:
         images=results.dataset.images, split=results.dataset.split, precision=results.precision, seeds=seeds,
         measured=_measured(staged), speed_measured=_speed_rows(staged)[1],
         date=results.date[:10], command=results.command,
-        pictures=PICTURES, corruptions=_corruptions(results), mistakes=len(staged.worst["index"]),
+        pictures=staged.pictures, corruptions=_corruptions(results), mistakes=len(staged.worst["index"]),
         reported=reported_table(reported(staged.arch, staged.tag)),
         size=results.preprocessing.size, mean=tuple(results.preprocessing.mean), std=tuple(results.preprocessing.std),
         num_features=timm.create_model(staged.name, device="meta").num_features,
-        classes=[f"{i} {name}" for i, name in enumerate(staged.facts.classes)],
+        classes=[f"{i} {name}" for i, name in enumerate(readable(staged.facts.classes))],
         hours=f"{sum(float(row['seconds']) for row in staged.rows) / 3600:.1f}",
         hardware=settings["hardware"],
         libraries=", ".join(f"{key} {value}" for key, value in settings["versions"].items()),
@@ -318,8 +342,8 @@ def _setting(value: Any) -> str:
 
 def _pictures(staged: Staged) -> dict[str, tuple[Any, tuple[Any, ...]]]:
     """Picture -> (how it is drawn, from what)."""
-    classes = list(staged.facts.classes)
-    logits, labels, rows = staged.kept["logits"], staged.kept["labels"], staged.rows
+    classes = readable(staged.facts.classes)
+    logits, labels, rows = staged.logits, staged.kept["labels"], staged.rows
     pictures: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "curve.png": (plots.curve_plot, (
             [int(row["epoch"]) for row in rows], [float(row["train_accuracy"]) for row in rows],
@@ -329,6 +353,12 @@ def _pictures(staged: Staged) -> dict[str, tuple[Any, tuple[Any, ...]]]:
         "reliability.png": (
             plots.reliability_plot, plots.reliability_inputs(metrics.reliability(logits, labels))),
     }
+    if len(classes) > _MOST_NAMED:
+        pairs = metrics.most_confused(metrics.confusion(logits, labels))
+        pictures["per_class.png"] = (plots.many_classes_plot, (metrics.per_class(logits, labels), classes))
+        pictures["confusion.png"] = (plots.pairs_plot, (
+            [classes[true] for true, _, _ in pairs], [classes[said] for _, said, _ in pairs],
+            [share for *_, share in pairs]))
     if corruptions := staged.results.corruptions:
         pictures["corruptions.png"] = (plots.corruption_plot, (corruptions.accuracy, corruptions.clean))
     index = staged.worst["index"]

@@ -6,9 +6,10 @@ from typing import Any
 import timm
 from timm.data import DEFAULT_CROP_PCT
 
+from ..data.files import usual_pipeline
 from ..facts import DATASETS
 from ..training.options import PLACES, TrainOptions
-from ..training.pipeline import usual_pipeline, usual_settings
+from ..training.pipeline import usual_settings
 from ..training.settings import flip_of
 
 __all__ = ["train_command"]

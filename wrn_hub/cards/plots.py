@@ -21,7 +21,7 @@ from ..files import write_whole
 
 __all__ = [
     "Point", "confusion_plot", "corruption_plot", "curve_plot", "digest", "digest_of", "frontier_plot",
-    "per_class_plot", "reliability_plot", "save", "worst_plot"]
+    "many_classes_plot", "pairs_plot", "per_class_plot", "reliability_plot", "save", "worst_plot"]
 
 _KEY = "wrn_hub-inputs"
 _STYLE = 1  # to be raised when the pictures are to be drawn anew from the same numbers
@@ -158,9 +158,9 @@ def worst_plot(
     return figure
 
 
-def _short(name: str) -> str:
+def _short(name: str, most: int = 16) -> str:
     name = name.replace("_", " ")
-    return name if len(name) <= 16 else f"{name[:15]}."
+    return name if len(name) <= most else f"{name[: most - 1]}."
 
 
 @dataclass(frozen=True)
@@ -243,6 +243,39 @@ def per_class_plot(accuracy: torch.Tensor, classes: Sequence[str]) -> plt.Figure
             axes.text(value - 0.4, place, f"{value:.1f} ", ha="right", va="center", fontsize=8)
     axes.set_xlim(max(0, 10 * math.floor(min(values) / 10 - 1)), 100)
     axes.set_xlabel("accuracy, %")
+    return figure
+
+
+def many_classes_plot(accuracy: torch.Tensor, classes: Sequence[str], worst: int = 30) -> plt.Figure:
+    """Accuracy of more classes than can be named: all from the worst to the best, and the worst by name."""
+    known = [(100 * value, name) for value, name in zip(accuracy.tolist(), classes, strict=True) if value == value]
+    known.sort(key=lambda pair: pair[0])  # of equal ones the first comes first
+    figure, (every, some) = plt.subplots(
+        1, 2, figsize=(9, 0.24 * worst + 1), gridspec_kw={"width_ratios": [1, 1], "wspace": 0.75})
+    every.plot([value for value, _ in known], range(1, len(known) + 1), color=BLUE)
+    every.set_xlabel("accuracy, %")
+    every.set_ylabel("classes with at most this accuracy")
+    every.set_xlim(0, 100)
+    every.set_ylim(0, len(known))
+    named = known[:worst][::-1]  # the worst above
+    some.plot([value for value, _ in named], range(len(named)), "o", color=BLUE, markersize=5)
+    some.set_yticks(range(len(named)), [_short(name, 28) for _, name in named], fontsize=8)
+    some.set_ylim(-0.6, len(named) - 0.4)
+    some.set_xlabel(f"accuracy of the {len(named)} worst, %")
+    return figure
+
+
+def pairs_plot(true: Sequence[str], said: Sequence[str], shares: Sequence[float]) -> plt.Figure:
+    """The classes that are most often taken for one other: what they are, what they are taken for, and the share."""
+    figure, axes = plt.subplots(figsize=(6.4, 0.26 * len(shares) + 1))
+    values = [100 * share for share in shares][::-1]  # the most confused above
+    axes.barh(range(len(values)), values, color=BLUE, height=0.7)
+    for place, value in enumerate(values):
+        axes.text(value, place, f" {value:.0f}", va="center", fontsize=8)
+    names = [f"{_short(is_, 24)}, taken for {_short(other, 24)}" for is_, other in zip(true, said, strict=True)]
+    axes.set_yticks(range(len(names)), names[::-1], fontsize=8)
+    axes.set_ylim(-0.6, max(len(names), 1) - 0.4)
+    axes.set_xlabel("% of the images of the true class")
     return figure
 
 

@@ -10,7 +10,9 @@ from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 from ..errors import Stopped, UserError, nearest
 
-__all__ = ["Parser", "add_options", "checkout", "complain", "is_main_process", "options_from", "run", "say"]
+__all__ = [
+    "Parser", "add_options", "add_preprocessing", "checkout", "complain", "is_main_process", "options_from", "run",
+    "say"]
 
 T = TypeVar("T")
 
@@ -70,6 +72,17 @@ def add_options(parser: argparse.ArgumentParser, cls: type, defaults: dict[str, 
             parser.add_argument(
                 flag, type=kinds[0], default=default, help=text, choices=item.metadata["choices"],
                 metavar=None if item.metadata["choices"] else kinds[0].__name__.upper())
+
+
+def add_preprocessing(parser: argparse.ArgumentParser) -> None:
+    """What overrides how a model's images are prepared, as ``evaluate`` has it."""
+    from ..models.preprocess import CROP_MODES, INTERPOLATIONS
+
+    parser.add_argument("--image-size", type=int, help="side in pixels; the model's own (test) size by default")
+    parser.add_argument(
+        "--crop-pct", type=float, help="side of the part that is seen, over the side that the image is brought to")
+    parser.add_argument("--crop-mode", choices=CROP_MODES, help="where that part lies, in timm's words")
+    parser.add_argument("--interpolation", choices=INTERPOLATIONS, help="of resized images")
 
 
 def options_from(cls: type[T], parsed: argparse.Namespace) -> T:

@@ -2,6 +2,7 @@
 
 accelerate launch -m wrn_hub evaluate --model wrn_16_2.cifar10 --dataset cifar10 --data-dir DATA
 accelerate launch -m wrn_hub evaluate --model wrn_16_2.cifar10 --corruption-images 0 --data-dir DATA   # accuracy alone
+accelerate launch -m wrn_hub evaluate --model wrn_50_2.racm_in1k --dataset imagenet-1k --data-dir imagenet
 accelerate launch -m wrn_hub evaluate --all --data-dir DATA   # in a clone: its weights against their results.json
 """
 import sys

@@ -10,7 +10,7 @@ are to be prepared and what the classes are called.
 """
 from pathlib import Path
 
-from .cli import Parser
+from .cli import Parser, add_preprocessing
 
 
 def main() -> None:
@@ -27,13 +27,13 @@ def main() -> None:
         "model's tag, else sample)")
     parser.add_argument("--data-dir", help="folder that holds the dataset")
     parser.add_argument("--calibration-images", type=int, default=500, help="training images for int8 (%(default)s)")
-    parser.add_argument("--image-size", type=int, help="side in pixels; the model's own by default")
+    add_preprocessing(parser)
     args = parser.parse_args()
 
     from ..evaluation.exported import export_source
 
     exported = export_source(
         args.model, args.output, args.format, args.int8, args.dataset, args.data_dir, args.image_size,
-        args.calibration_images)
+        args.calibration_images, args.crop_pct, args.crop_mode, args.interpolation)
     for line in exported.lines():
         print(line)

@@ -44,6 +44,10 @@ class Images(ABC):
         """All in order; at least as fast as one by one."""
         return (self[place] for place in range(len(self)))
 
+    def name(self, place: int) -> str:
+        """What to call one in an error."""
+        return self[place][0]
+
     @property
     def files(self) -> Iterable[Path]:
         """The local files that the images come from; none where that is unknown."""
@@ -78,6 +82,9 @@ class ImageFiles(Images):
         path = self._path(self.names[place])
         return printable(path), image_bytes(path)
 
+    def name(self, place: int) -> str:
+        return printable(self._path(self.names[place]))
+
     @property
     def files(self) -> Iterable[Path]:
         return map(self._path, self.names)
@@ -111,6 +118,9 @@ class Picked(Images):
 
     def __getitem__(self, place: int) -> tuple[str, bytes]:
         return self.images[int(self.index[place])]
+
+    def name(self, place: int) -> str:
+        return self.images.name(int(self.index[place]))
 
     def identity(self) -> bytes:
         return hashlib.sha256(self.images.identity() + self.index.astype("<i8").tobytes()).digest()
@@ -184,14 +194,15 @@ def _size(path: Path) -> int:
         raise UserError(f"{printable(path)}: {error.strerror or first_line(error)}") from None
 
 
-def decode(data: bytes, where: str) -> np.ndarray:
-    """The pixels of one image file, upright as its EXIF orientation says.
+def decode(data: bytes, where: str, upright: bool = True) -> np.ndarray:
+    """The pixels of one image file.
 
     Gray, palette, 16-bit and CMYK images are converted; an alpha channel is dropped, as timm and torchvision do.
 
     Args:
         data: The content of a PNG, JPEG, WebP, BMP, PPM, TIFF or GIF file (of an animation the first frame).
         where: What to call the image in an error.
+        upright: Turned as its EXIF orientation says, as people see it; else as its pixels lie, as timm takes it.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -208,7 +219,8 @@ def decode(data: bytes, where: str) -> np.ndarray:
             if max(image.size) > _LONGEST * min(image.size):
                 raise ValueError(f"{image.width}x{image.height} pixels are {_LONGEST} times as long as wide; crop it")
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)
+            if upright:
+                ImageOps.exif_transpose(image, in_place=True)
             if image.mode == "RGB":
                 return np.asarray(image)
             if image.mode.startswith("I;16"):  # PIL's own conversion clips at 255

@@ -120,7 +120,7 @@ class _Augmented(Dataset):
             self.transforms[size] = self.augmentation.transform(size, self.mean)
         try:
             name, data = self.images[number]
-            image = Image.fromarray(decode(data, name))
+            image = Image.fromarray(decode(data, name, upright=False))  # as they are measured
         except UserError as error:  # raised here, it would come to the user with this process's traceback in it
             return error
         _seed(*key)

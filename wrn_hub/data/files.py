@@ -8,7 +8,15 @@ import numpy as np
 from .dataset import Labelled
 from .encoded import Images, Picked
 
-__all__ = ["FileDataset"]
+__all__ = ["ARRAY_BYTES", "LARGE", "FileDataset", "usual_pipeline"]
+
+LARGE = 64  # pixels of a side from which on images stay in files
+ARRAY_BYTES = 4 * 2**30  # what the array of smaller ones may take: ImageNet at 32 pixels does just so
+
+
+def usual_pipeline(size: int, images: int) -> str:
+    """"files" or "memory", whichever is right for so many images of a side of ``size`` pixels."""
+    return "files" if size >= LARGE or 3 * images * size**2 > ARRAY_BYTES else "memory"
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import numpy as np
 
 from ..errors import UserError, first_line
 from .encoded import EncodedSplit, ImageFiles, printable
+from .names import in_order
 from .splits import choose_split, kind_of_split
 
-__all__ = ["SUFFIXES", "image_files", "read_folder"]
+__all__ = ["SUFFIXES", "has_splits", "image_files", "read_folder"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".gif")
 _LAYOUTS = (
@@ -27,7 +28,7 @@ def _hidden(name: str) -> bool:
 
 def _subfolders(folder: Path) -> list[str]:
     try:
-        names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not _hidden(path.name))
+        names = in_order(path.name for path in folder.iterdir() if path.is_dir() and not _hidden(path.name))
     except OSError as error:
         raise UserError(f"{printable(folder)}: {error.strerror or first_line(error)}") from None
     for name in names:
@@ -108,18 +109,28 @@ def _split_root(folder: Path, names: list[str], split: str) -> Path:
     return root
 
 
+def has_splits(folder: Path) -> bool:
+    """Whether a folder holds the folder of a training split, or other splits and nothing else, with classes in it."""
+    names = _subfolders(folder)
+    kinds = {name: kind_of_split(name) for name in names}
+    if any(kind == "train" and _subfolders(folder / name) for name, kind in kinds.items()):
+        return True  # a class may be called train too, but holds images
+    return None not in kinds.values() and any(_subfolders(folder / name) for name in names)
+
+
 def read_folder(folder: Path, split: str) -> EncodedSplit:
     """Read a split of FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, or of FOLDER/CLASS/*.
 
     ``training`` and ``testing`` are names of these splits too, and ``validation``, ``valid``, ``val``, ``dev`` or
     ``eval`` stand in for ``test`` where that is missing; capitals don't matter. The classes are the folders in
-    ``train``, sorted. Without splits a fifth of every class is for testing, chosen by the hash of the files' names, so
-    always the same one; the log says so. Class folders may have folders of their own; hidden files and folders are
-    passed over, and the log counts files with other suffixes than those of images.
+    ``train``, sorted, by number where all are numbers; where there is no ``train``, those in the split itself. Without
+    splits a fifth of every class is for testing, chosen by the hash of the files' names, so always the same one; the
+    log says so. Class folders may have folders of their own; hidden files and folders are passed over, and the log
+    counts files with other suffixes than those of images.
 
     Args:
         folder: FOLDER.
-        split: "train" or "test".
+        split: "train" or "test"; "all" for every image of a folder without splits.
 
     Returns:
         The images in the order of their classes, then of their paths.
@@ -130,9 +141,9 @@ def read_folder(folder: Path, split: str) -> EncodedSplit:
     """
     names = _subfolders(folder)
     splits = [name for name in names if kind_of_split(name)]
-    # a class may be called train too, but holds images
-    if any(kind_of_split(name) == "train" and _subfolders(folder / name) for name in splits):
-        training = _split_root(folder, names, "train")
+    if has_splits(folder):
+        trained = any(kind_of_split(name) == "train" for name in splits)
+        training = _split_root(folder, names, "train" if trained else split)
         classes, root = _subfolders(training), _split_root(folder, names, split)
         present = _subfolders(root)
         if unknown := sorted({*present} - {*classes}):
@@ -149,8 +160,12 @@ def read_folder(folder: Path, split: str) -> EncodedSplit:
         _refuse_splits(folder, names)
         classes = names
         found = _images_of([folder / name for name in classes], folder)
-        files = {name: _fifth(folder / name, found[name], split) for name in classes}
-        _log.info("%s has no train and test folders: a fifth of every class is for testing", folder)
+        if split == "all":
+            files = found
+            _log.info("%s has no train and test folders: it is taken whole", folder)
+        else:
+            files = {name: _fifth(folder / name, found[name], split) for name in classes}
+            _log.info("%s has no train and test folders: a fifth of every class is for testing", folder)
     if len(classes) < 2:
         inside = f"; or is {folder / classes[0]} the dataset?" if len(_subfolders(folder / classes[0])) > 1 else ""
         raise UserError(f"{folder} holds one class, {classes[0]!r}: needed are two or more folders of images{inside}")

@@ -2,7 +2,7 @@
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -15,7 +15,8 @@ from ..errors import UserError
 from ..facts import DatasetFacts
 from ..weights import endpoint_problem
 from .encoded import EncodedSplit, Images, image_bytes
-from .splits import choose_split, kind_of_split, labels_by_name
+from .names import labels_by_name
+from .splits import choose_split, kind_of_split
 
 __all__ = ["holds_parquet", "read_hub", "read_parquet"]
 
@@ -45,6 +46,8 @@ def _columns(features: dict[str, Any], facts: DatasetFacts | None, where: str) -
         raise UserError(
             f"{where} is not {facts.hub_id}: that has columns {image} and {label} of {len(facts.classes)} classes, "
             f"this has {', '.join(features)}")
+    if facts.in_folders:  # the Hub's ImageNet has words for WordNet ids, in the order of the ids
+        return image, label, facts.classes
     return image, label, tuple(dict(facts.misspelled).get(name, name) for name in names)
 
 
@@ -93,7 +96,7 @@ def _image(cell: Any, place: str) -> tuple[str, bytes]:
     if isinstance(value, bytes):
         return place, value
     if value.get("bytes") is not None:
-        return place, value["bytes"]
+        return f"{place} ({Path(value['path']).name})" if value.get("path") else place, value["bytes"]
     if value.get("path") and Path(value["path"]).is_file():
         return value["path"], image_bytes(Path(value["path"]))
     raise UserError(f"{place} is missing: its cell has no bytes and its path is {value.get('path')}")
@@ -155,6 +158,23 @@ class _Shard:
 
         arrays = list(_column_of(self.path, self.label))
         return _labels(pa.chunked_array(arrays), str(self.path)) if arrays else np.empty(0, dtype=np.int64)
+
+
+def _unlabelled(labels: np.ndarray) -> bool:
+    return len(labels) > 0 and bool((labels == -1).all())
+
+
+def _labelled(split: str, available: Iterable[str], where: str, unlabelled: Callable[[str], bool]) -> str:
+    """The name under which a split is available; a test split whose labels are all -1 gives way to a validation split,
+    as far as there is one, as those of competitions do."""
+    names = list(available)
+    chosen = choose_split(split, names, where)
+    others = [name for name in names if kind_of_split(name) == "validation"]
+    if split != "test" or kind_of_split(chosen) != "test" or not others or not unlabelled(chosen):
+        return chosen
+    instead = choose_split(split, others, where)
+    _log.info("%s: %s has no labels, all are -1; %s is taken instead", where, chosen, instead)
+    return instead
 
 
 def _column_of(path: Path, name: str) -> Iterator[Any]:
@@ -282,8 +302,8 @@ def read_parquet(folder: Path, split: str, where: str, facts: DatasetFacts | Non
     if facts and (folder / facts.config).is_dir():
         folder = folder / facts.config
     available = _parquet_files(folder)
-    chosen = choose_split(split, available, where)
-    paths = available[chosen]
+    paths = available[_labelled(split, available, where, lambda name: all(
+        _unlabelled(_Shard.read(path, facts).labels()) for path in available[name]))]
     folders = sorted({path.parent.name for path in paths})
     if len(folders) > 1:
         raise UserError(f"{where} has several configurations ({', '.join(folders)}): name the folder of one of them")
@@ -365,7 +385,8 @@ def read_hub(hub_id: str, split: str, facts: DatasetFacts | None = None) -> Enco
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{hub_id} can't be loaded: {reason[:300]}; or download it and give its folder (--data-dir)") from error
-    chosen = splits[choose_split(split, splits, hub_id)]
+    chosen = splits[_labelled(split, splits, hub_id, lambda name: _unlabelled(_labels(
+        splits[name].data.column(_columns(splits[name].features.to_dict(), facts, hub_id)[1]), hub_id)))]
     image, label, names = _columns(chosen.features.to_dict(), facts, hub_id)
     _check_images(chosen.data.column(image).type, f"{hub_id}: {image}")
     classes, elsewhere = facts.classes if facts else names, hub_id

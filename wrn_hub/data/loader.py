@@ -16,8 +16,8 @@ from . import trivial_augment
 from .dataset import ImageDataset
 
 __all__ = [
-    "Augmentation", "EvalLoader", "TrainLoader", "crop_and_flip", "cutout_", "epoch_generator", "normalize",
-    "shared_batch"]
+    "Augmentation", "EvalLoader", "TrainLoader", "crop_and_flip", "cutout_", "epoch_generator", "evaluation_share",
+    "normalize", "shared_batch"]
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -227,6 +227,13 @@ class TrainLoader:
             yield batch, self.labels[order[mine]]
 
 
+def evaluation_share(count: int, batch_size: int, rank: int, world_size: int) -> tuple[int, int, range]:
+    """(images a batch, images a process in whole batches, this process's images) of ``count`` looked at in order."""
+    batch = max(batch_size // world_size, 1)
+    share = -(-count // (batch * world_size)) * batch
+    return batch, share, range(min(rank * share, count), min((rank + 1) * share, count))
+
+
 class EvalLoader:
     """Batches of a whole split in its own order; nothing is dropped or padded.
 
@@ -257,9 +264,7 @@ class EvalLoader:
     ) -> None:
         self.dataset, self.device, self.size = dataset, device, size
         self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
-        self.batch = max(batch_size // world_size, 1)
-        self.share = -(-len(dataset) // (self.batch * world_size)) * self.batch
-        self.mine = range(min(rank * self.share, len(dataset)), min((rank + 1) * self.share, len(dataset)))
+        self.batch, self.share, self.mine = evaluation_share(len(dataset), batch_size, rank, world_size)
 
     def __iter__(self) -> Iterator[Batch]:
         for start in range(self.mine.start, self.mine.stop, self.batch):

@@ -1,53 +1,60 @@
 """A dataset by its name or its path, whatever form it has there."""
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import UserError, nearest
-from ..facts import DATASETS
+from ..facts import KNOWN, DatasetFacts
 from .cache import cached
 from .dataset import ImageDataset
 from .encoded import EncodedSplit, PixelImages, decode, stack
 from .files import FileDataset
-from .folder import read_folder
+from .folder import has_splits, read_folder
 from .hub import holds_parquet, read_hub, read_parquet
+from .imagenet import known
+from .names import labels_by_name
 from .official import FOLDERS, find_official, read_official
 from .sample import SAMPLE
 
-__all__ = ["load_dataset", "load_files"]
+__all__ = ["in_memory", "load_dataset", "load_files", "split_to_measure"]
 
 
 def _locate(name: str, data_dir: Path | None) -> tuple[str, Path | None]:
     """(what the dataset is called from here on, its folder or None for the Hub)."""
     if name == "sample":
         return name, SAMPLE
-    known = next((key for key, facts in DATASETS.items() if name in (key, facts.hub_id)), None)
-    if known:
+    key = next((key for key, facts in KNOWN.items() if name in (key, facts.hub_id)), None)
+    if key:
         if data_dir is None:
-            return known, None
-        hub_copies = [data_dir / DATASETS[known].hub_id, data_dir]
-        for folder in [data_dir / FOLDERS[known], data_dir] if known in FOLDERS else []:
-            if find_official(folder) == known:
-                return known, folder
+            return key, None
+        hub_copies = [data_dir / KNOWN[key].hub_id, data_dir]
+        for folder in [data_dir / FOLDERS[key], data_dir] if key in FOLDERS else []:
+            if find_official(folder) == key:
+                return key, folder
         for folder in hub_copies:
             if holds_parquet(folder):
-                return known, folder
-        allowed = [f"{FOLDERS[known]}/ with the official files"] if known in FOLDERS else []
-        allowed.append(f"{DATASETS[known].hub_id}/ with the Hub's parquet files")
-        raise UserError(f"{data_dir} holds no {known}: needed is {' or '.join(allowed)}, or that folder itself")
+                return key, folder
+        allowed = [f"{FOLDERS[key]}/ with the official files"] if key in FOLDERS else []
+        allowed.append(f"{KNOWN[key].hub_id}/ with the Hub's parquet files")
+        if KNOWN[key].in_folders:
+            if data_dir.is_dir() and has_splits(data_dir):
+                return key, data_dir
+            allowed.append("train/CLASS/* and val/CLASS/*")
+        raise UserError(f"{data_dir} holds no {key}: needed is {' or '.join(allowed)}, or that folder itself")
     for folder in ([data_dir / name] if data_dir else []) + [Path(name).expanduser()]:
         if folder.is_dir():
             # a copy of a known dataset has its statistics and its columns
             copy = "/".join(folder.resolve().parts[-2:])
-            known = find_official(folder) or next((key for key in DATASETS if DATASETS[key].hub_id == copy), None)
-            return known or name, folder
+            key = find_official(folder) or next((key for key in KNOWN if KNOWN[key].hub_id == copy), None)
+            return key or name, folder
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
         if data_dir is None:
             return name, None
         if holds_parquet(data_dir):
             return name, data_dir
         raise UserError(f"{data_dir} holds no {name}; without a data folder it is loaded through the Hub")
-    known_names = [*DATASETS, "sample"]
+    known_names = [*KNOWN, "sample"]
     raise UserError(
         f"dataset {name!r} is neither a folder nor known: allowed are {', '.join(known_names)}, the id of a dataset on "
         f"the Hub (org/name), or the path of a folder.{nearest(name, known_names)}")
@@ -64,20 +71,51 @@ def _check_labels(split: EncodedSplit, where: str) -> None:
             "the training split (--held-out)")
 
 
+def _as_known(encoded: EncodedSplit, facts: DatasetFacts, folder: Path) -> EncodedSplit:
+    """The split of a folder with the classes of the dataset that it is a copy of, of which it may lack some."""
+    labels = labels_by_name(encoded.labels, encoded.classes, facts.classes, str(folder), facts.title)
+    return replace(encoded, labels=labels, classes=facts.classes)
+
+
+def _folder(data_dir: str | os.PathLike | None) -> Path | None:
+    if data_dir is None:
+        return None
+    folder = Path(data_dir).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"data folder {folder}: no such folder")
+    return folder
+
+
+def _without_splits(name: str, folder: Path | None) -> bool:
+    """Whether it is a folder of class folders alone, not of splits."""
+    return not (
+        folder is None or find_official(folder) == name or holds_parquet(folder) or has_splits(folder))
+
+
+def split_to_measure(name: str, data_dir: str | os.PathLike | None = None) -> str:
+    """"all" of a folder of classes without splits, "test" of everything else; see :func:`load_files`.
+
+    Raises:
+        UserError: there is no such dataset.
+    """
+    return "all" if _without_splits(*_locate(name, _folder(data_dir))) else "test"
+
+
 def load_files(name: str, split: str, data_dir: str | os.PathLike | None = None) -> FileDataset:
     """Load a split of a dataset, but for its images, which stay in their files; see :func:`load_dataset`.
+
+    A folder of classes without splits has a third one, "all": each of its images.
 
     Raises:
         UserError: there is no such dataset or split; a label is missing or out of range; a class is one that the
             training split lacks; the network is needed and not there.
     """
-    if split not in ("train", "test"):
+    if split not in ("train", "test", "all"):
         raise UserError(f"split {split!r}: allowed are train and test")
-    data_dir = Path(data_dir).expanduser() if data_dir is not None else None
-    if data_dir is not None and not data_dir.is_dir():
-        raise UserError(f"data folder {data_dir}: no such folder")
-    name, folder = _locate(name, data_dir)
-    facts = DATASETS.get(name)
+    name, folder = _locate(name, _folder(data_dir))
+    if split == "all" and not _without_splits(name, folder):
+        raise UserError(f"{name}: it has splits, so 'all' is none of them; choose train or test")
+    facts = known(name)
     if folder is None:
         encoded = read_hub(facts.hub_id if facts else name, split, facts)
     elif find_official(folder) == name:
@@ -86,6 +124,8 @@ def load_files(name: str, split: str, data_dir: str | os.PathLike | None = None)
         encoded = read_parquet(folder, split, f"{folder} ({split})", facts)
     else:
         encoded = read_folder(folder, split)
+        if facts and facts.in_folders:
+            encoded = _as_known(encoded, facts, folder)
     _check_labels(encoded, f"{name} ({split})")
     return FileDataset(name, split, encoded.images, encoded.labels, encoded.classes, encoded.revision)
 
@@ -100,6 +140,9 @@ def load_dataset(
     ============================  ====================================================================================
     cifar10, cifar100, svhn       the official CIFAR files or a copy of the Hub's parquet files in ``data_dir``, else
                                   the Hub; CIFAR-100 with its 100 fine labels
+    imagenet-1k                   a copy of the Hub's parquet files in ``data_dir``, or train/CLASS/* and val/CLASS/*
+                                  there, whose classes are called by their WordNet ids; else the Hub, for those who
+                                  accepted its terms
     sample                        this package: 2,000 + 1,000 images of CIFAR-100 in its 20 superclasses
     a folder                      the same two forms, or images as FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, or as
                                   FOLDER/CLASS/*, of which the same fifth of every class is always for testing; a
@@ -128,12 +171,20 @@ def load_dataset(
     """
     if size is not None and size < 1:
         raise UserError(f"size {size}: allowed is 1 pixel or more")
-    files = load_files(name, split, data_dir)
-    images, where = files.images, f"{files.name} ({split})"
+    return in_memory(load_files(name, split, data_dir), size)
+
+
+def in_memory(files: FileDataset, size: int | None = None) -> ImageDataset:
+    """The same split with its images decoded, of a side of ``size`` pixels; see :func:`load_dataset`.
+
+    Raises:
+        UserError: an image can't be decoded, or images differ in size and none is given.
+    """
+    images, where = files.images, f"{files.name} ({files.split})"
     if isinstance(images, PixelImages) and size in (None, images.pixels.shape[1]):
         pixels = images.pixels
     else:
         decoded = (decode(data, each) for each, data in images)
         pixels = cached(
             where, images.files, images.column, len(images), size, lambda: stack(decoded, len(images), size))
-    return ImageDataset(files.name, split, pixels, files.labels, files.classes, files.revision)
+    return ImageDataset(files.name, files.split, pixels, files.labels, files.classes, files.revision)

@@ -1,12 +1,10 @@
-"""What splits are called, and labels by the names that another split or file gave the classes."""
+"""What splits are called."""
 import logging
-from collections.abc import Iterable, Sequence
-
-import numpy as np
+from collections.abc import Iterable
 
 from ..errors import UserError
 
-__all__ = ["choose_split", "kind_of_split", "labels_by_name"]
+__all__ = ["choose_split", "kind_of_split"]
 
 # in the order in which they are preferred, in small letters
 _NAMES = {
@@ -46,38 +44,3 @@ def choose_split(split: str, available: Iterable[str], where: str) -> str:
     if any(kind_of_split(name) == "train" for name in available):
         hint = "; hold out a part of the training split instead (--held-out)"
     raise UserError(f"{where} has no {split} split, only {', '.join(available) or 'none at all'}{hint}")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def labels_by_name(
-    labels: np.ndarray, names: Sequence[str], classes: Sequence[str], where: str, elsewhere: str
-) -> np.ndarray:
-    """Labels among ``names`` as labels among ``classes``; -1, which is none, stays.
-
-    Args:
-        labels: int64 (N,).
-        names: What the labels stand for, in their order.
-        classes: What they are to stand for; may have more.
-        where: Where the labels come from.
-        elsewhere: Where the classes come from.
-
-    Raises:
-        UserError: a label stands for no name, or a name is none of the classes.
-    """
-    if len(labels) and (labels.min() < -1 or labels.max() >= len(names)):
-        raise UserError(
-            f"{where}: labels run from {labels.min()} to {labels.max()}, but {len(names)} classes allow 0 to "
-            f"{len(names) - 1}")
-    if tuple(names) == tuple(classes):
-        return labels
-    places = {name: place for place, name in enumerate(classes)}
-    unknown = [name for name in names if name not in places]
-    if unknown:
-        raise UserError(
-            f"{where} has other classes than {elsewhere}: {_listed(names)} there, {_listed(classes)} here; "
-            f"{_listed(unknown)} can't be matched by name")
-    table = np.array([*(places[name] for name in names), -1], dtype=np.int64)  # -1 takes the last
-    return table[labels]

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
@@ -14,22 +15,28 @@ from accelerate import Accelerator
 from safetensors.torch import save
 from torch import nn
 
-from ..data import ImageDataset, load_dataset
-from ..data.classes import logits_for, named
+from ..data import FileDataset, ImageDataset, load_files
+from ..data.classes import logits_for
 from ..data.loader import EvalLoader
+from ..data.names import named
+from ..data.sources import split_to_measure
 from ..errors import UserError
-from ..files import write_whole
+from ..files import read_json, write_whole
 from ..kernels.winograd import computes, winograd
 from ..models.build import ModelSource, class_names
+from ..models.preprocess import data_config
 from ..processes import accelerator_for, use_cores
 from ..record import hardware, now, versions
 from ..weights import file_sha256, staged
 from . import metrics
 from .corruptions import KINDS, SEVERITIES, corrupt
 from .cost import cost_of, fastest_pass
+from .file_batches import for_measuring, prepared
+from .kept import packed, unpacked
 from .logits import check_finite, dataset_logits
 from .memory import enough_memory, most_held
-from .options import EvaluateOptions
+from .options import CORRUPTED_IMAGES, EvaluateOptions
+from .real_labels import read_real_labels, real_accuracy
 from .results import Corruptions, Dataset, PeakMemory, Preprocessing, Results, Speed
 
 __all__ = ["compared", "evaluate", "evaluate_source", "measure_again", "public_command"]
@@ -54,9 +61,18 @@ def _public(text: str) -> str:
     return prefix + (Path(path).resolve().name if inside.startswith("..") else inside)
 
 
-def _speed(model: nn.Module, dataset: ImageDataset, accelerator: Accelerator, batch_size: int) -> Speed:
+Images = ImageDataset | FileDataset
+
+
+def _seen(dataset: Images, config: dict[str, Any], workers: int | None, count: int | None = None) -> ImageDataset:
+    """Images as the net sees them, all or the first."""
+    if count is not None:
+        dataset = dataset.subset(np.arange(min(count, len(dataset))))
+    return prepared(dataset, config, workers) if isinstance(dataset, FileDataset) else dataset
+
+
+def _speed(model: nn.Module, first: ImageDataset, accelerator: Accelerator) -> Speed:
     cfg = accelerator.unwrap_model(model).pretrained_cfg
-    first = dataset.subset(np.arange(min(batch_size, len(dataset))))
     ((images, _),) = EvalLoader(first, len(first), cfg["mean"], cfg["std"], accelerator.device)
     with accelerator.autocast():
         return Speed(round(len(images) / fastest_pass(model, images), 1), len(images))
@@ -77,34 +93,53 @@ class _Answers:
     name: str
     accelerator: Accelerator
     batch_size: int
+    workers: int | None
+    config: dict[str, Any]
     index: torch.Tensor | None
 
-    def __call__(self, model: nn.Module, dataset: ImageDataset) -> torch.Tensor:
+    def __call__(self, model: nn.Module, dataset: Images, mirrored: bool = False) -> torch.Tensor:
+        if mirrored and isinstance(dataset, ImageDataset):
+            dataset = replace(dataset, images=np.ascontiguousarray(dataset.images[:, :, ::-1]))
         # each batch holds what it would hold in one process
-        logits = dataset_logits(model, dataset, self.accelerator, self.batch_size * self.accelerator.num_processes)
+        logits = dataset_logits(
+            model, dataset, self.accelerator, self.batch_size * self.accelerator.num_processes, None, self.workers,
+            self.config, mirrored)
         check_finite(logits, self.name)
         return logits if self.index is None else logits[:, self.index]
 
 
+def _on_copies(
+    answers: _Answers, model: nn.Module, dataset: Images, options: EvaluateOptions, clean: torch.Tensor
+) -> tuple[float | None, Corruptions | None]:
+    """(share of the images that get the same answer when mirrored, accuracy on corrupted copies), where wanted."""
+    count = options.corruption_images
+    if count is None:
+        count = 0 if isinstance(dataset, FileDataset) else CORRUPTED_IMAGES
+    if not count:
+        return None, None
+    quick = _for_copies(model, answers.accelerator)
+    agreement = metrics.agreement(clean, answers(quick, dataset, mirrored=True))
+    first = _seen(dataset, answers.config, options.workers, count)
+    return agreement, _corruptions(answers, quick, first, options.seed, clean)
+
+
 def _corruptions(
-    answers: _Answers, model: nn.Module, dataset: ImageDataset, options: EvaluateOptions, clean: torch.Tensor
+    answers: _Answers, model: nn.Module, first: ImageDataset, seed: int, clean: torch.Tensor
 ) -> Corruptions:
-    count = min(options.corruption_images, len(dataset))
-    first = dataset.subset(np.arange(count))
-    labels = torch.tensor(first.labels)
+    labels, count = torch.tensor(first.labels), len(first)
     accuracy = {}
     for kind in KINDS:
         accuracy[kind] = [
             metrics.top_k(
-                answers(model, replace(first, images=corrupt(first.images, kind, severity, options.seed))), labels)
+                answers(model, replace(first, images=corrupt(first.images, kind, severity, seed))), labels)
             for severity in SEVERITIES]
-    return Corruptions(count, options.seed, metrics.top_k(clean[:count], labels), accuracy)
+    return Corruptions(count, seed, metrics.top_k(clean[:count], labels), accuracy)
 
 
 def evaluate(
     model: nn.Module,
     name: str,
-    dataset: ImageDataset,
+    dataset: Images,
     accelerator: Accelerator,
     options: EvaluateOptions | None = None,
     command: str = "",
@@ -113,13 +148,18 @@ def evaluate(
     """Measure every image of a split once, without test-time augmentation, then mirrored and corrupted copies.
 
     In the folder ``options.output``, if it is named, stand afterwards results.json; logits.safetensors with logits
-    (float32 (N, classes)) and labels (int64 (N,)); worst.safetensors with the images (uint8 (M, H, W, 3)) of the worst
-    mistakes, at most 24, and their index (int64 (M,)).
+    (float32 (N, classes)) and labels (int64 (N,)), of many classes with what :mod:`wrn_hub.evaluation.kept` says, which
+    then is what the metrics are of; worst.safetensors with the images (uint8 (M, H, W, 3)) of the worst mistakes, at
+    most 24, and their index (int64 (M,)).
+
+    Where the dataset has only some of the net's classes, the net may answer with any of its own.
 
     Args:
         model: A timm model on the accelerator's device.
         name: Its timm name, with the tag.
-        dataset: The images, as :func:`wrn_hub.data.load_dataset` brings them to the size that the model is to see.
+        dataset: The images, as :func:`wrn_hub.data.load_dataset` brings them to the size that the model is to see, or
+            in their files, from which timm's transforms bring them to it as the model's ``pretrained_cfg`` and the
+            options say.
         accelerator: Device, precision and processes; but for speed and memory the result doesn't depend on how many
             processes there are.
         options: How to measure; what they say of model, dataset and precision isn't looked at.
@@ -127,38 +167,43 @@ def evaluate(
         weights_sha256: sha256 of the weights file.
 
     Raises:
-        UserError: the model tells other classes apart than the dataset's, or answers nan or inf.
+        UserError: the model tells other classes apart than the dataset's, or answers nan or inf; an image in a file
+            can't be decoded.
     """
     options = options or EvaluateOptions()
     bare = accelerator.unwrap_model(model)
+    in_files = isinstance(dataset, FileDataset)
+    config = data_config(
+        bare.pretrained_cfg, options.image_size, options.crop_pct, options.crop_mode, options.interpolation)
     index = logits_for(
         bare, name, dataset.classes, "choose the tag that was trained on this dataset, or fine-tune first",
-        options.match_classes, "; where they mean the same in the same order add --match-classes order")
+        options.match_classes, "; where they mean the same in the same order add --match-classes order", some=True)
     if index is not None:
         _log.info("%s has the dataset's classes in another order: its logits are put in the dataset's", name)
-    both_named = named(dataset.classes) and named(class_names(bare))
-    answers = _Answers(name, accelerator, options.batch_size, index)
+    by_name = options.match_classes == "name" and (
+        index is not None or (named(dataset.classes) and named(class_names(bare))))
+    real = read_real_labels(Path(options.real_labels), _in_files(dataset)) if options.real_labels else None
+    answers = _Answers(name, accelerator, options.batch_size, options.workers, config, index)
     logits = answers(model, dataset)
-    speed = _speed(model, dataset, accelerator, options.batch_size)
+    speed = _speed(model, _seen(dataset, config, options.workers, options.batch_size), accelerator)
     memory, what = most_held(accelerator.device)
     most = accelerator.gather(torch.tensor([memory], device=accelerator.device)).max()
-    labels, cfg = torch.tensor(dataset.labels), bare.pretrained_cfg
-    corruptions, agreement = None, None
-    if options.corruption_images:
-        mirrored = replace(dataset, images=np.ascontiguousarray(dataset.images[:, :, ::-1]))
-        quick = _for_copies(model, accelerator)
-        agreement = metrics.agreement(logits, answers(quick, mirrored))
-        corruptions = _corruptions(answers, quick, dataset, options, logits)
-    size = dataset.images.shape[1]
+    labels = torch.tensor(dataset.labels)
+    kept = packed(logits, labels)
+    logits = unpacked(kept)
+    agreement, corruptions = _on_copies(answers, model, dataset, options, logits)
+    preprocessing = _preprocessing(dataset, config)
+    size = preprocessing.size
     cost = cost_of(model, size)
-    shares = [None if np.isnan(share) else share for share in metrics.per_class(logits, labels).tolist()]
+    recognised = metrics.per_class(logits, labels)[: len(dataset.classes)].tolist()
+    shares = [None if np.isnan(share) else share for share in recognised]
     results = Results(
         model=name,
         weights_sha256=weights_sha256,
         dataset=Dataset(
             Path(dataset.name).name if Path(dataset.name).is_dir() else dataset.name, dataset.split, len(dataset),
             dataset.fingerprint, dataset.revision),
-        preprocessing=Preprocessing(size, list(cfg["mean"]), list(cfg["std"]), 1.0, "center", "bicubic"),
+        preprocessing=preprocessing,
         top1=metrics.top_k(logits, labels),
         top5=metrics.top_k(logits, labels, 5) if logits.shape[1] > 5 else None,
         nll=metrics.nll(logits, labels),
@@ -173,24 +218,68 @@ def evaluate(
         peak_memory=PeakMemory(int(most), what),
         precision={"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision),
         processes=accelerator.num_processes,
-        match_classes="name" if both_named and options.match_classes == "name" else "order",
+        match_classes="name" if by_name else "order",
+        among=bare.num_classes if bare.num_classes > len(dataset.classes) else None,
+        pipeline="files" if in_files else "memory",
+        real=real_accuracy(logits, real) if real else None,
         command=command,
         versions={**versions(), "numpy": np.__version__, "pillow": PIL.__version__},
         hardware=hardware(accelerator.device),
         date=now(),
     )
     if options.output and accelerator.is_main_process:
-        _keep(Path(options.output), results, logits, dataset)
+        worst = metrics.worst(logits, labels)
+        pixels = _seen(dataset.subset(worst.numpy()), config, options.workers).images if len(worst) else np.empty(
+            (0, size, size, 3), dtype=np.uint8)
+        folder = Path(options.output)
+        write_whole(folder / "logits.safetensors", save(kept))
+        write_whole(folder / "worst.safetensors", save(
+            {"images": torch.from_numpy(np.ascontiguousarray(pixels)), "index": worst}))
+        results.write(folder / "results.json")
     return results
 
 
-def _keep(folder: Path, results: Results, logits: torch.Tensor, dataset: ImageDataset) -> None:
-    labels = torch.tensor(dataset.labels)
-    worst = metrics.worst(logits, labels)
-    pixels = torch.from_numpy(np.ascontiguousarray(dataset.images[worst.numpy()]))
-    write_whole(folder / "logits.safetensors", save({"logits": logits, "labels": labels}))
-    write_whole(folder / "worst.safetensors", save({"images": pixels, "index": worst}))
-    results.write(folder / "results.json")
+def _in_files(dataset: Images) -> FileDataset:
+    if isinstance(dataset, FileDataset):
+        return dataset
+    raise UserError(f"ReaL's labels are for ImageNet's validation images in their files, not for {dataset.name}")
+
+
+def _preprocessing(dataset: Images, config: dict[str, Any]) -> Preprocessing:
+    """What was done to the images, of those in memory what :func:`wrn_hub.data.load_dataset` did."""
+    mean, std = list(config["mean"]), list(config["std"])
+    if isinstance(dataset, ImageDataset):
+        return Preprocessing(dataset.images.shape[1], mean, std, 1.0, "center", "bicubic")
+    return Preprocessing(
+        config["input_size"][-1], mean, std, config["crop_pct"], config["crop_mode"], config["interpolation"])
+
+
+def _trained_on(model: str, dataset: str) -> bool:
+    """Whether a net lies in the folder of its training, and that was on this dataset."""
+    settings = Path(model.removeprefix("local-dir:")).parent / "args.json"
+    if not model.startswith("local-dir:") or not settings.is_file():
+        return False
+    trained = read_json(settings).get("dataset")
+    return isinstance(trained, str) and (trained == dataset or Path(trained).resolve() == Path(dataset).resolve())
+
+
+def _load(options: EvaluateOptions, model: str, config: dict[str, Any]) -> Images:
+    """The images that the options name, in memory or in files; the log says how they are prepared."""
+    split = options.split or split_to_measure(options.dataset, options.data_dir)
+    if split == "all" and not options.split and _trained_on(model, options.dataset):
+        split = "test"
+    files = load_files(options.dataset, split, options.data_dir)
+    if split == "all" and not options.split:
+        _log.warning(
+            "%s has no train and test folders: all of its %d images are measured; where the net was trained on it, add "
+            "--split test, for the fifth that its training left out", options.dataset, len(files))
+    if options.real_labels:
+        return files
+    images = for_measuring(files, config)
+    if isinstance(images, FileDataset):
+        _log.info("%s images in files, at %d pixels, crop %g (%s), %s", f"{len(images):,}", config["input_size"][-1],
+                  config["crop_pct"], config["crop_mode"], config["interpolation"])
+    return images
 
 
 def evaluate_source(options: EvaluateOptions, command: str = "") -> Results | None:
@@ -210,10 +299,10 @@ def evaluate_source(options: EvaluateOptions, command: str = "") -> Results | No
     accelerator = accelerator_for(options.precision)
     with enough_memory("the images, the net and a batch have to fit at the same time; try a smaller --batch-size"):
         source = ModelSource.parse(options.model)
-        images = load_dataset(options.dataset, options.split, options.data_dir, options.image_size or source.size)
-        net = source.create(pretrained=True)
-        if (crop := net.pretrained_cfg.get("crop_pct", 1.0)) != 1.0:
-            _log.warning("%s was made for %g of the image's side; here it sees all of it", options.model, crop)
+        net = source.create(pretrained=True)  # before the images: that weights are missing is known at once
+        config = data_config(
+            net.pretrained_cfg, options.image_size, options.crop_pct, options.crop_mode, options.interpolation)
+        images = _load(options, source.name, config)
         net = net.to(accelerator.device, memory_format=torch.channels_last)
         sha256 = file_sha256(source.weights_file) if source.weights_file else None
         folder = "local-dir:" in source.name
@@ -243,6 +332,7 @@ def measure_again(root: Path, data_dir: str | None = None, batch_size: int = 250
         recorded = Results.read(folder / "results.json")
         found = evaluate_source(EvaluateOptions(
             str(folder), recorded.dataset.name, data_dir, recorded.dataset.split, recorded.preprocessing.size,
+            recorded.preprocessing.crop_pct, recorded.preprocessing.crop_mode, recorded.preprocessing.interpolation,
             batch_size=batch_size, corruption_images=0, match_classes=recorded.match_classes or "name"))
         if found is None:  # another process speaks
             continue

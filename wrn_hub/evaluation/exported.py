@@ -2,22 +2,24 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from ..data import load_dataset
-from ..data.dataset import ImageDataset
+from ..data import FileDataset, load_files
 from ..data.loader import EvalLoader
 from ..errors import UserError
 from ..facts import DATASETS
 from ..files import write_whole
 from ..models.build import ModelSource, class_names
 from ..models.onnx import OnnxNet, exported, metadata, quantized, to_onnx, to_pt2
+from ..models.preprocess import data_config
 from ..processes import accelerator_for
 from ..weights import file_sha256
 from . import metrics
+from .file_batches import FileEvalLoader, for_measuring
 from .logits import dataset_logits
 
 __all__ = ["Exported", "Quantization", "export_source"]
@@ -84,21 +86,26 @@ def _difference(model: nn.Module, other: nn.Module, size: int) -> tuple[float, f
             max(ours.abs().max().item() for ours, _ in pairs))
 
 
-def _some(images: ImageDataset, count: int) -> ImageDataset:
+def _some(images: FileDataset, count: int) -> FileDataset:
     return images.subset(np.sort(np.random.default_rng(0).permutation(len(images))[:count]))
 
 
 def _in_integers(
-    model: nn.Module, content: bytes, facts: dict[str, str], dataset: str, data_dir: str | None, size: int, count: int
+    model: nn.Module, content: bytes, facts: dict[str, str], dataset: str, data_dir: str | None,
+    config: dict[str, Any], count: int
 ) -> tuple[bytes, Quantization]:
     accelerator = accelerator_for("fp32")
-    train, test = (load_dataset(dataset, split, data_dir, size) for split in ("train", "test"))
-    cfg, chosen = model.pretrained_cfg, _some(train, count)
+    train, test = (load_files(dataset, split, data_dir) for split in ("train", "test"))
+    chosen, tested = for_measuring(_some(train, count), config), for_measuring(test, config)
     calibrated_on = f"{len(chosen):,} training images of {Path(dataset).name}"
-    batches = (images for images, _ in EvalLoader(chosen, 50, cfg["mean"], cfg["std"], accelerator.device))
+    loader = (
+        FileEvalLoader(chosen, 50, config, accelerator.device) if isinstance(chosen, FileDataset)
+        else EvalLoader(chosen, 50, config["mean"], config["std"], accelerator.device))
+    batches = (images for images, _ in loader)
     content = quantized(content, batches, {**facts, "quantization": f"int8, static, {calibrated_on}"})
     before, after = (
-        dataset_logits(net, test, accelerator) for net in (model.to(accelerator.device), OnnxNet(content, model)))
+        dataset_logits(net, tested, accelerator, config=config)
+        for net in (model.to(accelerator.device), OnnxNet(content, model)))
     names, labels = class_names(model), torch.tensor(test.labels)
     known = len(names) == len(test.classes) and (
         names == list(test.classes) or names == [str(number) for number in range(len(names))])
@@ -116,6 +123,9 @@ def export_source(
     data_dir: str | None = None,
     image_size: int | None = None,
     calibration_images: int = 500,
+    crop_pct: float | None = None,
+    crop_mode: str | None = None,
+    interpolation: str | None = None,
 ) -> Exported:
     """What ``wrn-hub export`` does; see :mod:`wrn_hub.models.onnx` for what is in the file.
 
@@ -127,8 +137,11 @@ def export_source(
         dataset: Images to calibrate and compare on; by default the dataset of the model's tag where there is a
             ``data_dir``, else the embedded sample, which every net can be calibrated on.
         data_dir: Folder that holds the dataset.
-        image_size: Side in pixels; the model's own by default.
+        image_size: Side in pixels; the model's own, that it is tested at, by default, as the three last.
         calibration_images: Training images that set the scales of int8.
+        crop_pct: See :func:`wrn_hub.models.preprocess.data_config`, as for the two below.
+        crop_mode: The same.
+        interpolation: The same.
 
     Raises:
         UserError: no such model or dataset; the model can't be exported; the file would not compute what the net does.
@@ -138,14 +151,16 @@ def export_source(
     if min(calibration_images, 1 if image_size is None else image_size) < 1:
         raise UserError(f"calibration images {calibration_images}, image size {image_size}: allowed is 1 or more")
     source = ModelSource.parse(model)
-    size, tag = image_size or source.size, source.cfg.get("tag")
+    tag = source.cfg.get("tag")
     name = Path(source.name.partition(":")[2] or source.name).resolve().name
     output = Path(output or f"{name}{'.int8' if int8 else ''}.{form}")
     if output.is_dir() or not output.parent.is_dir():
         raise UserError(f"output {output}: name a file in a folder that there is")
     net = source.create(pretrained=True).eval()
+    config = data_config(net.pretrained_cfg, image_size, crop_pct, crop_mode, interpolation)
+    size = config["input_size"][-1]
     program = exported(net, size)
-    facts = metadata(net, name, size, file_sha256(source.weights_file) if source.weights_file else None)
+    facts = metadata(net, name, config, file_sha256(source.weights_file) if source.weights_file else None)
     content = to_onnx(program, facts) if form == "onnx" else to_pt2(program, facts)
     difference, largest = _difference(net, OnnxNet(content, net) if form == "onnx" else program.module(), size)
     if not difference <= _TOLERANCE * max(1.0, largest):
@@ -155,6 +170,6 @@ def export_source(
     quantization = None
     if int8:
         dataset = dataset or (tag if data_dir and tag in DATASETS else "sample")
-        content, quantization = _in_integers(net, content, facts, dataset, data_dir, size, calibration_images)
+        content, quantization = _in_integers(net, content, facts, dataset, data_dir, config, calibration_images)
     write_whole(output, content)
     return Exported(output, len(content), difference, largest, quantization)

@@ -1,11 +1,15 @@
 """The logits of a whole dataset, every image exactly once, however many processes share the work."""
+from typing import Any
+
 import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ..data.dataset import ImageDataset
+from ..data import FileDataset, ImageDataset
 from ..data.loader import EvalLoader
 from ..errors import UserError
+from ..models.preprocess import data_config
+from .file_batches import FileEvalLoader
 
 __all__ = ["check_finite", "dataset_logits"]
 
@@ -29,7 +33,8 @@ def check_finite(logits: torch.Tensor, name: str) -> None:
 
 @torch.inference_mode()
 def dataset_logits(
-    model: nn.Module, dataset: ImageDataset, accelerator: Accelerator, batch_size: int = 500, size: int | None = None
+    model: nn.Module, dataset: ImageDataset | FileDataset, accelerator: Accelerator, batch_size: int = 500,
+    size: int | None = None, workers: int | None = None, config: dict[str, Any] | None = None, mirrored: bool = False,
 ) -> torch.Tensor:
     """Logits float32 (N, num_classes) on the CPU, in the dataset's order, on every process.
 
@@ -38,13 +43,23 @@ def dataset_logits(
         dataset: The N images.
         accelerator: Says which device and how many processes; the forward pass runs under its precision.
         batch_size: Images a step over all processes.
-        size: Side of the images in pixels; the dataset's own where None.
+        size: Side in pixels of images in memory; the dataset's own where None.
+        workers: Processes that decode images in files; 0: this one does. None: as many as it has cores.
+        config: How images in files are brought to the net; as the model's ``pretrained_cfg`` says where None.
+        mirrored: Of images in files, left and right changed.
+
+    Raises:
+        UserError: an image in a file can't be decoded.
     """
     model.eval()
     cfg = accelerator.unwrap_model(model).pretrained_cfg
-    loader = EvalLoader(
-        dataset, batch_size, cfg["mean"], cfg["std"], accelerator.device, size,
-        accelerator.process_index, accelerator.num_processes)
+    mine = (accelerator.process_index, accelerator.num_processes)
+    loader: EvalLoader | FileEvalLoader
+    if isinstance(dataset, FileDataset):
+        loader = FileEvalLoader(
+            dataset, batch_size, config or data_config(cfg), accelerator.device, workers, *mine, mirrored)
+    else:
+        loader = EvalLoader(dataset, batch_size, cfg["mean"], cfg["std"], accelerator.device, size, *mine)
     parts = []
     with accelerator.autocast():
         for images, _ in loader:

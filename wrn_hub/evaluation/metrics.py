@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-__all__ = ["Reliability", "agreement", "confusion", "interval", "nll", "per_class", "reliability", "top_k", "worst"]
+__all__ = [
+    "Reliability", "agreement", "confusion", "interval", "most_confused", "nll", "per_class", "reliability", "top_k",
+    "worst"]
 
 
 def top_k(logits: torch.Tensor, labels: torch.Tensor, k: int = 1) -> float:
@@ -30,6 +32,19 @@ def confusion(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """How many images of each true class (row) were taken for each class (column), int64 (C, C)."""
     classes = logits.shape[1]
     return torch.bincount(labels * classes + logits.argmax(dim=1), minlength=classes**2).view(classes, classes)
+
+
+def most_confused(counts: torch.Tensor, count: int = 30) -> list[tuple[int, int, float]]:
+    """Pairs of classes that are taken for each other the most: (the true class, the other, share of its images).
+
+    Args:
+        counts: int64 (C, C), see :func:`confusion`.
+        count: How many pairs at most, the most confused first.
+    """
+    shares = (counts.double() / counts.sum(dim=1, keepdim=True)).nan_to_num().fill_diagonal_(0)
+    order = shares.flatten().argsort(descending=True, stable=True)[:count].tolist()
+    pairs = [(place // len(counts), place % len(counts)) for place in order]
+    return [(true, said, float(shares[true, said])) for true, said in pairs if shares[true, said] > 0]
 
 
 def per_class(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -2,9 +2,12 @@
 from dataclasses import dataclass, fields
 
 from ..errors import UserError
+from ..models.preprocess import CROP_MODES, INTERPOLATIONS
 from ..options import option
 
-__all__ = ["EvaluateOptions"]
+__all__ = ["CORRUPTED_IMAGES", "EvaluateOptions"]
+
+CORRUPTED_IMAGES = 2000  # of those that are small
 
 
 @dataclass(frozen=True)
@@ -18,25 +21,39 @@ class EvaluateOptions:
     model: str = option("wrn_16_2.cifar10", "timm model, Hub id, or folder of a model")
     dataset: str = option("cifar10", "name, Hub id or folder")
     data_dir: str | None = option(None, "folder that holds the dataset")
-    split: str = option("test", "which images", ("test", "train"))
-    image_size: int | None = option(None, "side in pixels; the model's own by default")
+    split: str | None = option(
+        None, "which images; test by default, and of a folder without splits all", ("test", "train", "all"))
+    image_size: int | None = option(None, "side in pixels; the model's own (test) size by default")
+    crop_pct: float | None = option(
+        None, "side of the part that is seen, over the side that the image is brought to; the model's own by default")
+    crop_mode: str | None = option(None, "where that part lies, as timm calls it", CROP_MODES)
+    interpolation: str | None = option(None, "of resized images; the model's own by default", INTERPOLATIONS)
     precision: str = option("fp32", "what is computed in", ("fp32", "bf16", "fp16"))
     batch_size: int = option(250, "images a forward pass")
-    corruption_images: int = option(
-        2000, "measure on 50 corrupted copies of each of so many images, the first, and on all mirrored; 0: neither")
+    workers: int | None = option(
+        None, "processes that decode large images, for each that computes; by default as many as it has cores")
+    corruption_images: int | None = option(
+        None, "measure on 50 corrupted copies of each of so many images, the first, and on all mirrored; 0: neither "
+        f"(by default {CORRUPTED_IMAGES}, and 0 of large images)")
     seed: int = option(0, "of the corruptions")
     match_classes: str = option(
         "name", "whose logits are whose: by the names of the classes, where net and dataset have them, or in the order "
         "that both have them in", ("name", "order"))
+    real_labels: str | None = option(
+        None, "real.json: every right label of ImageNet's validation images (ReaL), to measure by as well")
     output: str | None = option(
         None, "folder to write results.json, logits.safetensors and worst.safetensors to")
 
     def __post_init__(self) -> None:
-        for name, least in {"batch_size": 1, "corruption_images": 0, "image_size": 1, "seed": 0}.items():
+        for name, least in {
+                "batch_size": 1, "corruption_images": 0, "image_size": 1, "seed": 0, "workers": 0}.items():
             value = getattr(self, name)
             if value is not None and not least <= value < 2**32:
                 raise UserError(f"{name} = {value}: allowed is {least} to {2**32 - 1}")
         for item in fields(self):
             choices = item.metadata["choices"]
-            if choices and getattr(self, item.name) not in choices:
-                raise UserError(f"{item.name} = {getattr(self, item.name)!r}: allowed are {', '.join(choices)}")
+            chosen = getattr(self, item.name)
+            if choices and chosen not in choices and not (chosen is None and item.default is None):
+                raise UserError(f"{item.name} = {chosen!r}: allowed are {', '.join(choices)}")
+        if self.crop_pct is not None and not 0 < self.crop_pct <= 1:
+            raise UserError(f"crop_pct = {self.crop_pct}: allowed is above 0, up to 1 for the whole image")

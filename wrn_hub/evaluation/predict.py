@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from PIL import Image
-from timm.data import create_transform, resolve_data_config
+from timm.data import create_transform
 
 from ..data.encoded import decode, image_bytes, printable
 from ..data.folder import SUFFIXES, image_files
 from ..errors import UserError
 from ..files import write_whole
 from ..models.build import ModelSource, class_names
+from ..models.preprocess import data_config
 from .logits import check_finite
 from .memory import enough_memory
 
@@ -54,15 +55,21 @@ def find_images(places: Sequence[str | Path]) -> list[Path]:
 
 @torch.inference_mode()
 def predict(
-    places: Sequence[str | Path], model: str = "wrn_16_2.cifar10", topk: int = 5, batch_size: int = 64
+    places: Sequence[str | Path], model: str = "wrn_16_2.cifar10", topk: int = 5, batch_size: int = 64,
+    image_size: int | None = None, crop_pct: float | None = None, crop_mode: str | None = None,
+    interpolation: str | None = None,
 ) -> list[Prediction]:
-    """Classify images, preprocessed as the model's own configuration says.
+    """Classify images, upright as their EXIF orientation says, else prepared as the model is measured.
 
     Args:
         places: Image files and folders.
         model: timm name, Hub id, or folder of a model.
         topk: Classes an image; all where the model has fewer.
         batch_size: Images a forward pass.
+        image_size: Side in pixels; what the model's configuration says where None, as the three below.
+        crop_pct: See :func:`wrn_hub.models.preprocess.data_config`, as for the two below.
+        crop_mode: The same.
+        interpolation: The same.
 
     Raises:
         UserError: an image can't be read, there is no such model, its answers aren't finite, or memory doesn't suffice.
@@ -72,7 +79,8 @@ def predict(
     paths = find_images(places)
     device = PartialState().device
     net = ModelSource.parse(model).create(pretrained=True).to(device).eval()
-    transform = create_transform(**resolve_data_config({}, model=net), is_training=False)
+    config = data_config(net.pretrained_cfg, image_size, crop_pct, crop_mode, interpolation)
+    transform = create_transform(**config, is_training=False)
     names, topk = class_names(net), min(topk, net.num_classes)
     predictions = []
     for start in range(0, len(paths), batch_size):

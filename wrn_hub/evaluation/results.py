@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..files import read_json, write_whole
 
 __all__ = [
-    "VERSION", "Corruptions", "Dataset", "PeakMemory", "Preprocessing", "Results", "Speed",
+    "VERSION", "Corruptions", "Dataset", "PeakMemory", "Preprocessing", "RealLabels", "Results", "Speed",
     "read_record", "strictly"]
 
 VERSION = 2
@@ -32,9 +32,10 @@ class Dataset:
 
     Attributes:
         name: As the package knows it; for a folder its name.
-        split: "test" or "train".
+        split: "test" or "train"; "all" of a folder without splits that was measured whole.
         images: How many.
-        fingerprint: sha256 of shape, pixels and labels.
+        fingerprint: sha256 of shape, pixels and labels; of images in files see
+            :attr:`wrn_hub.data.files.FileDataset.fingerprint`.
         revision: The commit of the Hub's dataset; None where the images didn't come through the Hub.
     """
 
@@ -118,6 +119,19 @@ class Speed:
 
 
 @dataclass(frozen=True)
+class RealLabels:
+    """Accuracy by ReaL's labels of ImageNet, see :mod:`wrn_hub.evaluation.real_labels`.
+
+    Attributes:
+        images: How many have any.
+        top1: Share of them whose likeliest class is one of their labels, 0 to 1.
+    """
+
+    images: int
+    top1: float
+
+
+@dataclass(frozen=True)
 class PeakMemory:
     """``bytes`` of the process that used most, and ``what`` they are."""
 
@@ -154,6 +168,10 @@ class Results:
         processes: How many shared the work.
         match_classes: How the net's logits were brought to the dataset's classes: "name", by the names of both;
             "order", as they stand. None where that isn't on record: their numbers were equal then.
+        among: Of how many classes of the net the likeliest is the answer, where the dataset has only some of them.
+        pipeline: How images got to the net: "memory", decoded once into one array, upright as their EXIF orientation
+            says; "files", each by timm's own transforms, as it lies. None where that isn't on record: "memory" then.
+        real: By ReaL's labels; None where they weren't given.
         schema_version: 2.
     """
 
@@ -180,6 +198,9 @@ class Results:
     peak_memory: PeakMemory | None = None
     processes: int = 1
     match_classes: str | None = None
+    among: int | None = None
+    pipeline: str | None = None
+    real: RealLabels | None = None
     schema_version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -196,6 +217,11 @@ class Results:
             f"{self.precision}, {processes}",
             f"top-1 {self.top1:.2%}" + (f", top-5 {self.top5:.2%}" if self.top5 is not None else "")
             + f", negative log-likelihood {self.nll:.4f}, calibration error {self.ece:.2%}"]
+        if self.real:
+            lines.append(f"top-1 {self.real.top1:.2%} by ReaL's labels of {self.real.images} images")
+        if self.among:
+            lines.append(
+                f"the dataset has {len(self.per_class)} of the net's {self.among} classes; its answers are among all")
         if self.corruptions:
             lines.append(
                 f"on corrupted copies of {self.corruptions.images} images {self.corruptions.mean:.2%} "

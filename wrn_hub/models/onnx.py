@@ -4,7 +4,8 @@ The file takes ``images``, float32 (N, channels, size, size) with any N, normali
 ``logits``, float32 (N, classes). ``metadata_props`` of an ONNX file, and ``metadata.json`` among the extra files of a
 pt2, hold strings: ``model``; ``classes``, a JSON list in the order of the logits; ``mean`` and ``std``, JSON lists per
 channel in units of 1 (pixel / 255); ``size`` in pixels; ``interpolation``; ``crop_pct``, the share of the side that
-the crop takes; ``weights_sha256`` where it is known, and ``quantization`` where there is one.
+the crop takes; ``crop_mode``, where it lies, as timm calls it; ``weights_sha256`` where it is known, and
+``quantization`` where there is one.
 """
 import io
 import json
@@ -20,7 +21,6 @@ import onnxscript  # noqa: F401  torch's exporter needs it and says so less plai
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from timm.data import resolve_data_config
 from torch import nn
 
 from ..errors import UserError, first_line
@@ -33,13 +33,20 @@ _LIMIT = 2**31 - 1  # bytes of a protobuf message
 _QUANTIZED = ["Conv", "Gemm", "MatMul", "Add", "Relu"]
 
 
-def metadata(model: nn.Module, name: str, size: int, weights_sha256: str | None = None) -> dict[str, str]:
-    """What the file says of itself; see the head of this module."""
-    data = resolve_data_config({}, model=model)
+def metadata(model: nn.Module, name: str, config: dict[str, Any], weights_sha256: str | None = None) -> dict[str, str]:
+    """What the file says of itself; see the head of this module.
+
+    Args:
+        model: The net.
+        name: What to call it.
+        config: How images are brought to it, see :func:`wrn_hub.models.preprocess.data_config`.
+        weights_sha256: Of its file.
+    """
     facts = {
-        "model": name, "classes": json.dumps(class_names(model)), "mean": json.dumps(list(data["mean"])),
-        "std": json.dumps(list(data["std"])), "size": str(size), "interpolation": str(data["interpolation"]),
-        "crop_pct": str(data["crop_pct"])}
+        "model": name, "classes": json.dumps(class_names(model)), "mean": json.dumps(list(config["mean"])),
+        "std": json.dumps(list(config["std"])), "size": str(config["input_size"][-1]),
+        "interpolation": str(config["interpolation"]), "crop_pct": str(config["crop_pct"]),
+        "crop_mode": str(config["crop_mode"])}
     return {**facts, **({"weights_sha256": weights_sha256} if weights_sha256 else {})}
 
 

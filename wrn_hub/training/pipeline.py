@@ -6,7 +6,6 @@ it is decides what is drawn, and so the result: it depends on the images alone, 
 """
 import logging
 import math
-import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,18 @@ from accelerate import Accelerator
 
 from ..data import FileDataset, ImageDataset, load_files
 from ..data.file_loader import FileAugmentation, FileTrainLoader
+from ..data.files import usual_pipeline
 from ..data.loader import Augmentation, TrainLoader
 from ..data.sources import in_memory
 from ..errors import UserError
-from ..processes import local_main_first, open_cores
+from ..evaluation.file_batches import usual_workers
+from ..processes import local_main_first
 from .broken import without_broken
 from .options import FILES_ALONE, MEMORY_ALONE, TrainOptions
 
-__all__ = [
-    "ARRAY_BYTES", "LARGE", "Images", "kind_of", "load_images", "make_loader", "settled", "usual_pipeline",
-    "usual_settings", "workers_for"]
+__all__ = ["Images", "kind_of", "load_images", "make_loader", "settled", "usual_settings", "workers_for"]
 
 Images = ImageDataset | FileDataset
-LARGE = 64  # pixels of a side from which on images stay in files
-ARRAY_BYTES = 4 * 2**30  # what the array of smaller ones may take: ImageNet at 32 pixels does just so
-_MOST_WORKERS = 16
 
 _log = logging.getLogger(__name__)
 
@@ -46,11 +42,6 @@ def _choose(options: TrainOptions, size: int, images: int, saved: dict[str, Any]
     if saved is not None:
         return saved.get("pipeline", "memory")  # older runs knew no other
     return usual_pipeline(size, images)
-
-
-def usual_pipeline(size: int, images: int) -> str:
-    """The one that is right for so many images of a side of ``size`` pixels."""
-    return "files" if size >= LARGE or 3 * images * size**2 > ARRAY_BYTES else "memory"
 
 
 def load_images(
@@ -127,9 +118,7 @@ def _where(images: Images) -> str:
 
 def workers_for(options: TrainOptions) -> int:
     """Processes that decode for this one: as asked for, or its share of the machine's cores."""
-    if options.workers is not None:
-        return options.workers
-    return max(1, min(_MOST_WORKERS, open_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    return usual_workers() if options.workers is None else options.workers
 
 
 def make_loader(
