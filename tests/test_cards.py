@@ -191,7 +191,8 @@ def test_every_command_of_a_card_is_understood(name, desk, monkeypatch, capsys):
     add_options(parser, TrainOptions)
     settings = json.loads((ROOT / name / "args.json").read_text())
     parsed = vars(options_from(TrainOptions, parser.parse_args(train[1:])))
-    for key in set(settings) & set(parsed) - {"image_size", "mean", "std", "flip"}:  # left to the model and dataset
+    left = {"image_size", "mean", "std", "flip", "crop_padding", "pipeline"}  # to the model and the dataset
+    for key in set(settings) & set(parsed) - left:
         recorded = tuple(settings[key]) if isinstance(settings[key], list) else settings[key]
         assert parsed[key] == recorded or (parsed[key], recorded) == ((), None), key
 
@@ -573,6 +574,17 @@ def test_the_command_says_what_the_model_and_the_dataset_would_decide_otherwise(
     settings = {"model": "wrn_16_2", "dataset": "svhn", "image_size": 32, "flip": "none"}
     assert train_command(settings) == (
         "accelerate launch scripts/train.py --model wrn_16_2 --dataset svhn --data-dir data")
+
+
+def test_the_command_of_a_training_from_files_leaves_out_what_the_pipeline_does_anyway():
+    settings = {
+        "model": "wrn_50_2.racm_in1k", "dataset": "pets", "pipeline": "files", "images": 3680, "image_size": 224,
+        "flip": "random", "crop_padding": None, "scale": [0.08, 1.0], "ratio": [3 / 4, 4 / 3], "test_size": 288,
+        "crop_pct": 0.875, "workers": None, "model_kwargs": ["kernels=(3, 3)"], "data_dir": None}
+    assert train_command(settings) == (
+        "accelerate launch scripts/train.py --model wrn_50_2.racm_in1k --dataset pets "
+        "--model-kwargs 'kernels=(3, 3)' --test-size 288")
+    assert " --pipeline memory" in train_command({**settings, "pipeline": "memory"})
 
 
 def test_the_cpu_recipe_states_what_was_measured():
