@@ -42,14 +42,14 @@ def main(name: str = "wrn_50_2", pretrained: bool = False, size: int = 64, steps
     targets = [{"boxes": torch.tensor([[8.0, 8.0, 40.0, 48.0]]), "labels": torch.tensor([1])} for _ in images]
     losses = []
     for _ in range(steps):
-        loss = sum(net(images, targets).values())
+        loss = torch.stack(list(net(images, targets).values())).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     print("losses", *(f"{loss:.2f}" for loss in losses))
     return losses
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main(sys.argv[1] if len(sys.argv) > 1 else "wrn_50_2")
