@@ -75,6 +75,10 @@ def test_all_sections_are_measured_and_told(run):
         "bf16, channels_last", "bf16, channels_last, folded",
         *(["bf16, channels_last, folded, Winograd"] if computes(torch.bfloat16) else [])]
 
+    data = benchmark.sections["data"]
+    assert [row["name"] for row in data["rows"]] == ["from files", "in memory", "timm's create_loader"]
+    assert data["rows"][-1]["ratio"] == 1 and data["workers"] == 1
+
     axes = {axis["axis"]: axis["points"] for axis in benchmark.sections["growth"]["axes"]}
     assert set(axes) == {"width", "depth", "batch_size", "images"}
     for points in axes.values():

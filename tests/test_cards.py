@@ -183,7 +183,7 @@ def test_every_command_of_a_card_is_understood(name, desk, monkeypatch, capsys):
             return stop.code
         return 0
 
-    measure, finetune, train = (command.split()[2:] for command in snippets(card_text(ROOT / name), "bash"))
+    measure, finetune, *trainings = (command.split()[2:] for command in snippets(card_text(ROOT / name), "bash"))
     assert run(*measure) == 2 and "data folder data: no such folder" in capsys.readouterr().err
 
     assert train[0] == "scripts/train.py"
@@ -191,7 +191,8 @@ def test_every_command_of_a_card_is_understood(name, desk, monkeypatch, capsys):
     add_options(parser, TrainOptions)
     settings = json.loads((ROOT / name / "args.json").read_text())
     parsed = vars(options_from(TrainOptions, parser.parse_args(train[1:])))
-    for key in set(settings) & set(parsed) - {"image_size", "mean", "std", "flip"}:  # left to the model and dataset
+    left = {"image_size", "mean", "std", "flip", "crop_padding", "pipeline"}  # to the model and the dataset
+    for key in set(settings) & set(parsed) - left:
         recorded = tuple(settings[key]) if isinstance(settings[key], list) else settings[key]
         assert parsed[key] == recorded or (parsed[key], recorded) == ((), None), key
 
@@ -410,7 +411,8 @@ def test_a_short_run_is_marked_everywhere():
             name = f"{row['model']}.{row['dataset']}"
             text, short = (ROOT / name / "README.md").read_text(), row["short_run"]
             assert isinstance(short, bool)
-            assert row["epochs"] == json.loads((ROOT / name / "args.json").read_text())["epochs"]
+            settings = json.loads((ROOT / name / "args.json").read_text())
+            assert row["epochs"] == sum(training["epochs"] for training in [*settings.get("before", []), settings])
             assert ("**A short run**" in first_line(text)) is short
             assert ("short-run" in yaml.safe_load(text.split("---\n")[1])["tags"]) is short
             assert (f"({name}/README.md), short run |" in (ROOT / "README.md").read_text()) is short
@@ -573,6 +575,17 @@ def test_the_command_says_what_the_model_and_the_dataset_would_decide_otherwise(
     settings = {"model": "wrn_16_2", "dataset": "svhn", "image_size": 32, "flip": "none"}
     assert train_command(settings) == (
         "accelerate launch scripts/train.py --model wrn_16_2 --dataset svhn --data-dir data")
+
+
+def test_the_command_of_a_training_from_files_leaves_out_what_the_pipeline_does_anyway():
+    settings = {
+        "model": "wrn_50_2.racm_in1k", "dataset": "pets", "pipeline": "files", "images": 3680, "image_size": 224,
+        "flip": "random", "crop_padding": None, "scale": [0.08, 1.0], "ratio": [3 / 4, 4 / 3], "test_size": 288,
+        "crop_pct": 0.875, "workers": None, "model_kwargs": ["kernels=(3, 3)"], "data_dir": None}
+    assert train_command(settings) == (
+        "accelerate launch scripts/train.py --model wrn_50_2.racm_in1k --dataset pets "
+        "--model-kwargs 'kernels=(3, 3)' --test-size 288")
+    assert " --pipeline memory" in train_command({**settings, "pipeline": "memory"})
 
 
 def test_the_cpu_recipe_states_what_was_measured():

@@ -132,7 +132,7 @@ BAD = {
     "no such image": (["predict", "cat.jpg"], "cat.jpg: no such file or folder"),
     "a folder without a model": (["evaluate", "--model", "local-dir:."], "is not the folder of a model"),
     "not an argument of the net": (["train", "--model", "resnet18", "--dataset", "sample", "--block-drop-rate", "0.3"],
-                                   "model resnet18: .*block_drop_rate"),
+                                   "model resnet18 takes no argument 'block_drop_rate'"),
     "a crop larger than the image": (["train", "--dataset", "sample", "--image-size", "8", "--crop-padding", "8"],
                                      "crop padding 8: allowed are 0 to 7"),
     "a file in place of a folder": (["evaluate", "--output", __file__], "name the folder"),

@@ -1,18 +1,45 @@
 """A setting of a dataclass that a command makes an argument of: its default, what it means, what is allowed."""
+import ast
+from collections.abc import Iterable
 from dataclasses import field
 from typing import Any
 
-__all__ = ["LARGEST_SIDE", "option"]
+from .errors import UserError
+
+__all__ = ["LARGEST_SIDE", "arguments", "option"]
 
 LARGEST_SIDE = 10_000  # pixels of an image; beyond it is a slip of the pen, and would fill the memory
 
 
-def option(default: Any, help: str, choices: tuple | None = None) -> Any:
+def option(default: Any, help: str, choices: tuple | None = None, words: bool = False) -> Any:
     """A dataclass's field; :func:`wrn_hub.commands.cli.add_options` makes ``--its-name`` of it.
 
     Args:
         default: Of the field; its type is the field's annotation.
         help: One line for ``--help``.
         choices: The values allowed, where they are few.
+        words: Several values are parted by spaces, as they may hold commas themselves.
     """
-    return field(default=default, metadata={"help": help, "choices": choices})
+    return field(default=default, metadata={"help": help, "choices": choices, "words": words})
+
+
+def arguments(texts: Iterable[str]) -> dict[str, Any]:
+    """``name=value`` as keyword arguments; a value is Python's, such as 0.3, (3, 3) or True, or else the text itself.
+
+    Raises:
+        UserError: a text is of another form, names what another names, or what other options and the images decide.
+    """
+    known: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if name in ("num_classes", "pretrained", "self"):
+            raise UserError(
+                f"{text!r} among the arguments of the model: the classes are the dataset's, and weights are asked for "
+                "by --pretrained")
+        if not (equals and name.isidentifier()) or name in known:
+            raise UserError(f"{text!r} among the arguments of the model: needed is NAME=VALUE, each name once")
+        try:
+            known[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            known[name] = value
+    return known

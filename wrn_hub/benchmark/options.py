@@ -10,7 +10,7 @@ __all__ = ["SECTIONS", "BenchmarkOptions"]
 
 _MOST = 1_000_000  # of what is counted: beyond it is a slip of the pen
 
-SECTIONS = ("train", "inference", "growth")
+SECTIONS = ("train", "inference", "growth", "data")
 AXES = {"width": "width k", "depth": "depth n", "batch_size": "batch", "images": "images"}  # what a cost grows along
 
 
@@ -31,7 +31,7 @@ class BenchmarkOptions:
     compile: str = option(
         "none", "torch.compile of the trainer's model; others than none are timed as bare steps too",
         ("none", "default", "reduce-overhead", "max-autotune"))
-    workers: int = option(0, "worker processes of the other loaders; 0: one a core, up to 16")
+    workers: int = option(0, "worker processes of the loaders from files; 0: one a core, up to 16")
     seconds: float = option(2.0, "least duration of a turn")
     rounds: int = option(5, "turns of every rival, one after the other; one more comes first, to warm up")
     quick: bool = option(False, "a rehearsal: one round, turns of one step, tiny nets for the growth")

@@ -10,9 +10,12 @@ from .options import AXES
 __all__ = ["draw"]
 
 
+_OURS = ("trainer", "from files", "in memory")
+
+
 def _bars(axes: plt.Axes, rows: list[dict[str, Any]], title: str) -> None:
     values = [row["images_per_second"] for row in rows]
-    axes.barh(range(len(rows)), values, color=[BLUE if row["name"] == "trainer" else GRAY for row in rows])
+    axes.barh(range(len(rows)), values, color=[BLUE if row["name"] in _OURS else GRAY for row in rows])
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
     for place, row in enumerate(rows):
         axes.text(values[place], place, f" {row['ratio']:.2f}x", va="center", fontsize=8)
@@ -46,12 +49,14 @@ def _growth(axes: plt.Axes, axis: dict[str, Any]) -> None:
 
 
 def draw(model: str, hardware: str, sections: dict[str, dict[str, Any]]) -> plt.Figure:
-    """Bars for training and for inference at each batch size, lines for the growth with memory in orange."""
+    """Bars for training, inference at each batch size and loaders, lines for the growth with memory in orange."""
     bars = []
     if train := sections.get("train"):
         bars.append((train["rows"], f"training, batch {train['batch_size']} (x: to the plain loop)"))
     for batch in sections.get("inference", {}).get("batches", ()):
         bars.append((batch["rows"], f"inference, batch {batch['batch_size']} (x: to fp32, NCHW)"))
+    if data := sections.get("data"):
+        bars.append((data["rows"], f"images made ready, {data['image_size']} pixels (x: to timm's loader)"))
     lines = sections.get("growth", {}).get("axes", [])
     total = -(-len(bars) // 2) + -(-len(lines) // 2)
     figure = plt.figure(figsize=(12, 3.2 * total), layout="constrained")

@@ -24,7 +24,7 @@ class Benchmark:
 
     Attributes:
         model: timm name of the net in the sections train and inference.
-        sections: "train", "inference" and "growth", as far as they were asked for. A row has its ``name``, its
+        sections: "train", "inference", "growth" and "data", as far as they were asked for. A row has its ``name``, its
             ``images_per_second``, their ``ratio`` to the row compared with, ``peak_memory`` in bytes or null, and
             ``seconds``, the time of a step in every round; a point of the growth has ratios to the first point.
         notes: What was left out and why.
@@ -121,6 +121,14 @@ def _growth(section: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def _data(section: dict[str, Any]) -> str:
+    rows = [_row(entry)[:3] for entry in section["rows"]]
+    return (
+        f"Images of {section['image_size']} pixels made ready for training, batch {section['batch_size']}, from "
+        f"{section['files']} by {section['workers']} worker processes; the ratio is to timm's create_loader with the "
+        f"same transforms:\n\n{_table(['loader', 'images/s', 'ratio'], rows)}")
+
+
 def markdown(benchmark: Benchmark) -> str:
     """All tables of a benchmark, with what they were measured on."""
     parts = [
@@ -132,6 +140,8 @@ def markdown(benchmark: Benchmark) -> str:
         parts.append(_inference(benchmark.model, section))
     if section := benchmark.sections.get("growth"):
         parts.append(_growth(section))
+    if section := benchmark.sections.get("data"):
+        parts.append(_data(section))
     parts += [f"{note}\n" for note in benchmark.notes]
     return "\n".join(parts)
 

@@ -1,4 +1,4 @@
-"""A whole benchmark: training beside other loops, inference, and how cost grows."""
+"""A whole benchmark: training beside other loops, inference, how cost grows, and images made ready."""
 import logging
 from dataclasses import asdict
 from functools import partial
@@ -10,6 +10,7 @@ from accelerate import PartialState
 from ..models.build import ModelSource
 from ..processes import fast_precision, open_cores, use_cores
 from ..record import hardware, now, versions
+from .data import measure_data
 from .growth import measure_growth
 from .inference import measure_inference, pytorchcv_net
 from .options import SECTIONS, BenchmarkOptions
@@ -41,7 +42,8 @@ def measure(options: BenchmarkOptions, sections: tuple[str, ...] = SECTIONS, com
     measures = {
         "train": partial(measure_training, options, source, device),
         "inference": partial(measure_inference, options, source, device),
-        "growth": partial(measure_growth, options, device)}
+        "growth": partial(measure_growth, options, device),
+        "data": partial(measure_data, options, device)}
     results = {}
     for section in (name for name in SECTIONS if name in sections):
         _log.info("measuring %s on %s", section, hardware(device))

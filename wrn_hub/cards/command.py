@@ -4,9 +4,12 @@ from dataclasses import fields
 from typing import Any
 
 import timm
+from timm.data import DEFAULT_CROP_PCT
 
+from ..data.files import usual_pipeline
 from ..facts import DATASETS
 from ..training.options import PLACES, TrainOptions
+from ..training.pipeline import usual_settings
 from ..training.settings import flip_of
 
 __all__ = ["train_command"]
@@ -17,10 +20,14 @@ _NAMED = ("model", "dataset", *PLACES, "allow_other_hardware")
 def _resolved(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings as the model and the dataset decide them where nobody does."""
     facts = DATASETS.get(settings["dataset"])
-    found: dict[str, Any] = {"flip": flip_of("auto", settings["dataset"])}
+    pipeline, size = settings.get("pipeline", "memory"), settings.get("image_size", 32)
+    cfg = timm.get_pretrained_cfg(settings["model"]) if timm.is_model(settings["model"]) else None
+    found: dict[str, Any] = {
+        "flip": flip_of("auto", settings["dataset"], pipeline),
+        "pipeline": usual_pipeline(size, settings.get("images", 0)),
+        **usual_settings(pipeline, size, cfg.crop_pct if cfg else DEFAULT_CROP_PCT)}
     if facts:
         found |= {"mean": facts.mean, "std": facts.std}
-    cfg = timm.get_pretrained_cfg(settings["model"]) if timm.is_model(settings["model"]) else None
     if cfg:
         found["image_size"] = cfg.input_size[-1]
     return found
@@ -46,6 +53,8 @@ def train_command(settings: dict[str, Any]) -> str:
         flag = "--" + item.name.replace("_", "-")
         if isinstance(value, bool):
             parts.append(flag if value else flag.replace("--", "--no-", 1))
+        elif item.metadata["words"]:
+            parts.append(f"{flag} {shlex.join(value)}")
         else:
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             parts.append(f"{flag} {shlex.quote(text)}")

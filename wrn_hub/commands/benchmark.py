@@ -1,7 +1,8 @@
-"""Measure training steps beside other loops, inference, and how cost grows: tables, JSON with every timing, a plot.
+"""Measure training steps beside other loops, inference, how cost grows, and loaders: tables, JSON, a plot.
 
 wrn-hub benchmark --output model_cards/benchmarks/cpu.json   # wrn_16_2; makes cpu.png too
 wrn-hub benchmark --sections inference --model wrn_28_10     # beside pytorchcv's net of this size
+wrn-hub benchmark --sections data                            # both pipelines beside timm's loader
 wrn-hub benchmark --quick                                    # a rehearsal in a minute or two
 wrn-hub benchmark --tables model_cards/benchmarks/cpu.json   # draw again what was measured
 

@@ -63,6 +63,8 @@ def add_options(parser: argparse.ArgumentParser, cls: type, defaults: dict[str, 
         text = item.metadata["help"].replace("%", "%%") + ("" if default is None or default == () else f" ({shown})")
         if bool in kinds:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
+        elif item.metadata["words"]:
+            parser.add_argument(flag, nargs="+", default=default, help=text, metavar="NAME=VALUE")
         elif isinstance(item.default, tuple):
             parser.add_argument(flag, type=_several(kinds[0]), default=default, help=text,
                                 metavar="NAME,NAME" if kinds[0] is str else "N,N")

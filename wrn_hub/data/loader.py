@@ -15,7 +15,9 @@ from ..errors import UserError
 from . import trivial_augment
 from .dataset import ImageDataset
 
-__all__ = ["Augmentation", "EvalLoader", "TrainLoader", "crop_and_flip", "cutout_", "evaluation_share", "normalize"]
+__all__ = [
+    "Augmentation", "EvalLoader", "TrainLoader", "crop_and_flip", "cutout_", "epoch_generator", "evaluation_share",
+    "normalize", "shared_batch"]
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -85,6 +87,25 @@ def cutout_(images: torch.Tensor, centre: torch.Tensor, size: int) -> torch.Tens
     return images
 
 
+def shared_batch(batch_size: int, images: int, world_size: int) -> int:
+    """Images a step over all processes: as many as were asked for, or as there are.
+
+    Raises:
+        UserError: they can't be shared evenly.
+    """
+    batch_size = min(batch_size, images // world_size * world_size)
+    if batch_size < world_size or batch_size % world_size:
+        raise UserError(
+            f"a batch of {batch_size} can't be shared evenly by {world_size} processes: "
+            f"choose a multiple of {world_size}")
+    return batch_size
+
+
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """What an epoch's order and augmentation are drawn from; on the CPU, so that the draws are the same everywhere."""
+    return torch.Generator().manual_seed(hash((seed, epoch)) % 2**63)
+
+
 def _on_device(dataset: ImageDataset, device: torch.device) -> Batch:
     images = np.ascontiguousarray(dataset.images)  # the crop counts pixels; official files lie channel by channel
     return torch.tensor(images, device=device), torch.tensor(dataset.labels, device=device)
@@ -152,11 +173,7 @@ class TrainLoader:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        batch_size = min(batch_size, len(dataset) // world_size * world_size)
-        if batch_size < world_size or batch_size % world_size:
-            raise UserError(
-                f"a batch of {batch_size} can't be shared evenly by {world_size} processes: "
-                f"choose a multiple of {world_size}")
+        batch_size = shared_batch(batch_size, len(dataset), world_size)
         if not 0 <= augmentation.crop_padding < min(dataset.images.shape[1:3]):
             raise UserError(
                 f"crop padding {augmentation.crop_padding}: allowed are 0 to {min(dataset.images.shape[1:3]) - 1} "
@@ -170,10 +187,6 @@ class TrainLoader:
         """Steps an epoch. The images that don't fill a last batch wait for another epoch's order."""
         return len(self.images) // self.batch_size
 
-    def _generator(self, epoch: int) -> torch.Generator:
-        # one generator an epoch, on the CPU, so that the draws are the same on every device
-        return torch.Generator().manual_seed(hash((self.augmentation.seed, epoch)) % 2**63)
-
     def epoch(self, epoch: int, size: int | None = None, first_step: int = 0) -> Iterator[Batch]:
         """Yield (images float32 (B, 3, size, size) channels_last, labels int64 (B,)) for this process.
 
@@ -184,12 +197,13 @@ class TrainLoader:
         """
         count, (height, width) = len(self.images), self.images.shape[1:3]
         how = self.augmentation
-        generator = self._generator(epoch)
+        generator = epoch_generator(how.seed, epoch)
         order = torch.randperm(count, generator=generator)
         shift = torch.randint(-how.crop_padding, how.crop_padding + 1, (count, 2), generator=generator)
         centre = torch.stack(
             [torch.randint(length, (count,), generator=generator) for length in (height, width)], dim=1)
-        sides = torch.randint(2, (count,), generator=generator if how.flip == "random" else self._generator(-1))
+        first = generator if how.flip == "random" else epoch_generator(how.seed, -1)
+        sides = torch.randint(2, (count,), generator=first)
         flip = ((sides + epoch * (how.flip == "alternating")) % 2 == 1)[order] & (how.flip != "none")
         operation, strength = trivial_augment.draw(count, generator)
         order, shift, centre, flip = (t.to(self.device) for t in (order, shift, centre, flip))

@@ -1,6 +1,5 @@
 """Batches of a whole split whose images are files, prepared as timm's own validation prepares them."""
 import os
-import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,10 +7,11 @@ import numpy as np
 import torch
 from PIL import Image
 from timm.data import create_transform
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import Dataset
 
 from ..data.dataset import ImageDataset
 from ..data.encoded import decode
+from ..data.file_loader import Workers, made_by
 from ..data.files import FileDataset, usual_pipeline
 from ..data.loader import Batch, evaluation_share, normalize
 from ..data.sources import in_memory
@@ -67,36 +67,22 @@ class _Prepared(Dataset):
             return error
 
 
-def _collate(items: list[torch.Tensor | UserError]) -> torch.Tensor | UserError:
-    return next((item for item in items if isinstance(item, UserError)), None) or default_collate(items)
-
-
-def _leave_signals(_: int) -> None:
-    """Ctrl-C, which reaches every process of a job, is for the process that computes: it ends the others."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _pixels(dataset: FileDataset, places: range, batch: int, config: dict[str, Any], workers: int, pin: bool = False
-            ) -> Iterator[torch.Tensor]:
-    """Batches uint8 (B, H, W, 3).
+def _pixels(
+    dataset: FileDataset, places: range, batch: int, config: dict[str, Any], workers: int, device: torch.device
+) -> Iterator[torch.Tensor]:
+    """Batches uint8 (B, H, W, 3) on their way to the device.
 
     Raises:
         UserError: an image can't be read or decoded.
     """
-    loader = DataLoader(
-        _Prepared(dataset, places, config), batch, num_workers=min(workers, -(-len(places) // batch)),
-        collate_fn=_collate, worker_init_fn=_leave_signals, pin_memory=pin)
-    for pixels in loader:
-        if isinstance(pixels, UserError):
-            raise pixels
-        yield pixels
+    workers = min(workers, -(-len(places) // batch))
+    return made_by(Workers(_Prepared(dataset, places, config), device, workers, batch_size=batch))
 
 
 def prepared(dataset: FileDataset, config: dict[str, Any], workers: int | None = None) -> ImageDataset:
     """Some images as the net sees them, as one array uint8 (N, H, W, 3)."""
     workers = usual_workers() if workers is None else workers
-    parts = [part.numpy() for part in _pixels(dataset, range(len(dataset)), 16, config, workers)]
+    parts = [part.numpy() for part in _pixels(dataset, range(len(dataset)), 16, config, workers, torch.device("cpu"))]
     return ImageDataset(
         dataset.name, dataset.split, np.concatenate(parts), dataset.labels, dataset.classes, dataset.revision)
 
@@ -128,7 +114,7 @@ class FileEvalLoader:
     def __iter__(self) -> Iterator[Batch]:
         if not self.mine:
             return
-        parts = _pixels(self.dataset, self.mine, self.batch, self.config, self.workers, self.device.type == "cuda")
+        parts = _pixels(self.dataset, self.mine, self.batch, self.config, self.workers, self.device)
         for pixels, labels in zip(parts, self.labels, strict=True):
             pixels = pixels.to(self.device, non_blocking=True)
             if self.mirrored:

@@ -1,4 +1,5 @@
 """A timm model by what a user types: a name, with or without a tag, a Hub id, or a folder of a model."""
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ class ModelSource:
         except UserError:
             raise
         except (SafetensorError, TypeError, RuntimeError, OSError, ValueError) as error:
-            raise UserError(f"model {self.name}: {first_line(error)}") from error
+            raise UserError(f"model {self.name}{_taken(error) or f': {first_line(error)}'}") from error
         if pretrained:
             state = {key: value for key, value in net.state_dict().items() if not value.is_meta}
             check_tensors(state, f"model {self.name}", whole_numbers=state)
@@ -122,7 +123,8 @@ class ModelSource:
             if not wrong and isinstance(error, UserError):
                 raise
             reason = " ".join(str(error).split())[:300] or type(error).__name__  # torch says what on further lines
-            raise UserError(f"{file} {wrong}" if wrong else f"model {self.name}: {reason}") from error
+            said = f"{file} {wrong}" if wrong else f"model {self.name}{_taken(error) or f': {reason}'}"
+            raise UserError(said) from error
         own = net.state_dict()
         check_tensors(state, file, {key for key in state if key not in own or not own[key].is_floating_point()})
         wrong = check_loaded(net, state, arch, new_classes, new_channels)
@@ -159,6 +161,12 @@ class ModelSource:
         if not self.cfg.get("file") and published_id(published):
             return Path(download(published))  # in the cache, once the model was created
         return Path(self.cfg["file"]) if self.cfg.get("file") else None
+
+
+def _taken(error: Exception) -> str:
+    """What Python says of an argument that a net doesn't take, in fewer words; empty where it says something else."""
+    found = re.search(r"unexpected keyword argument '(\w+)'", str(error)) if isinstance(error, TypeError) else None
+    return f" takes no argument {found[1]!r}" if found else ""
 
 
 def compiled(model: nn.Module, mode: str) -> nn.Module:

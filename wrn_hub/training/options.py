@@ -6,22 +6,30 @@ from typing import get_args, get_origin, get_type_hints
 
 from ..errors import UserError
 from ..facts import check_mean_std
-from ..options import LARGEST_SIDE, option
+from ..options import LARGEST_SIDE, arguments, option
 
-__all__ = ["CUDA_GRAPHS", "PACE", "PLACES", "TrainOptions", "option"]
+__all__ = ["CUDA_GRAPHS", "FILES_ALONE", "MEMORY_ALONE", "PACE", "PLACES", "TrainOptions", "option"]
 
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # modes of torch.compile that keep their results in their own memory
 
 # settings that don't change the weights
 PLACES = ("data_dir", "output", "resume")  # where one person's files lie
-PACE = ("threads", "eval_every", "checkpoint_minutes", "report_to")  # how fast it goes, and what is told of it
+PACE = ("threads", "workers", "eval_every", "checkpoint_minutes", "report_to")  # how fast it goes, what is told of it
+
+# settings that one of the two pipelines alone takes
+MEMORY_ALONE = ("crop_padding", "cutout")
+FILES_ALONE = (
+    "test_size", "crop_pct", "interpolation", "scale", "ratio", "color_jitter", "auto_augment", "reprob", "remode",
+    "repeated_aug", "workers", "broken")
 
 _MOST = 1_000_000  # of what is counted: beyond it is a slip of the pen
 # what is allowed, both ends included
 _ALLOWED: dict[str, tuple[float, float | None]] = {
     **dict.fromkeys(("epochs", "batch_size", "accumulate", "eval_every"), (1, _MOST)),
-    "threads": (1, 4096), "seed": (0, 2**32 - 1), "held_out": (0, 1_000_000_000), "image_size": (1, LARGEST_SIDE),
+    "threads": (1, 4096), "workers": (0, 4096), "seed": (0, 2**32 - 1), "held_out": (0, 1_000_000_000),
+    **dict.fromkeys(("image_size", "test_size"), (1, LARGEST_SIDE)),
     **dict.fromkeys(("cutout", "crop_padding"), (0, LARGEST_SIDE)),
+    "repeated_aug": (1, 1000), "color_jitter": (0, 10), "reprob": (0, 1), "crop_pct": (0.01, 1),
     **dict.fromkeys(("lr", "weight_decay", "clip_grad", "checkpoint_minutes"), (0, None)),
     **dict.fromkeys(("mixup", "cutmix", "sam_rho", "asam_rho", "distill_temperature"), (0, None)),
     **dict.fromkeys(("momentum", "warmup", "decay_factor", "ema_decay", "label_smoothing", "layer_decay"), (0, 1)),
@@ -44,13 +52,29 @@ class TrainOptions:
     drop_rate: float | None = option(None, "dropout before the classifier")
     block_drop_rate: float | None = option(None, "dropout between the convolutions of a block (Wide ResNets)")
     drop_path_rate: float | None = option(None, "stochastic depth")
+    model_kwargs: tuple[str, ...] = option(
+        (), "arguments of the net besides those, such as block_drop_rate=0.3 act_layer=silu", words=True)
     freeze: bool = option(False, "train the classifier alone; the rest stays as it is, BatchNorm's statistics too")
 
     # on what
     dataset: str = option("cifar10", "cifar10, cifar100, svhn, sample, a Hub id, or a folder")
     data_dir: str | None = option(None, "folder that holds the dataset; without it, the Hub's cache or the Hub")
     held_out: int = option(0, "images of the training split to measure on instead of the test split, for tuning")
+    pipeline: str = option(
+        "auto", "where images are: all in memory, decoded once, or in files, decoded each time; auto: the latter from "
+        "64 pixels on, or where the array would take more than 4 GiB", ("auto", "memory", "files"))
+    workers: int | None = option(
+        None, "files: processes that decode for each training process; its share of the cores by default, at most 16")
+    broken: str = option(
+        "refuse", "files: what to do about images that can't be decoded, which all are looked at before; skip: go on "
+        "without those of the training split", ("refuse", "skip"))
     image_size: int | None = option(None, "side in pixels that images are brought to; the model's own by default")
+    test_size: int | None = option(None, "files: side in pixels of the images to measure on; --image-size by default")
+    crop_pct: float | None = option(
+        None, "files: share of their shorter side that is measured on; the model's own by default")
+    interpolation: str = option(
+        "auto", "files: how images are resized; auto: either way at random to train on, bicubic to measure on",
+        ("auto", "bilinear", "bicubic"))
     mean: tuple[float, ...] = option(
         (), "subtracted per channel, 0 to 1, of pixels divided by 255; the dataset's or model's by default")
     std: tuple[float, ...] = option(
@@ -80,16 +104,30 @@ class TrainOptions:
         0.0, "decay a step of the moving average of the weights, which is then the result; 0: none")
 
     # regularisation
-    crop_padding: int = option(4, "largest shift of the random crop in pixels; the border is reflected")
+    crop_padding: int | None = option(
+        None, "memory: largest shift of the random crop in pixels, 4 by default; the border is reflected")
+    scale: tuple[float, ...] = option(
+        (), "files: least and largest share of the area that the random resized crop takes, 0.08,1 by default")
+    ratio: tuple[float, ...] = option(
+        (), "files: least and largest width of that crop in its heights, 0.75,1.3333 by default")
     flip: str = option(
-        "auto", "mirror at random or in every other epoch; auto: the latter, unless the dataset is of digits",
-        ("auto", "alternating", "random", "none"))
-    cutout: int = option(0, "side in pixels of a blanked square; 0: none")
+        "auto", "mirror at random or in every other epoch; auto: the latter, from files the former, and nothing where "
+        "the dataset is of digits", ("auto", "alternating", "random", "none"))
+    cutout: int = option(0, "memory: side in pixels of a blanked square; 0: none")
     augment: str = option(
         "none", "trivial: TrivialAugment, an operation of a strength for each image", ("none", "trivial"))
+    auto_augment: str | None = option(
+        None, "files: one of timm's policies, such as rand-m9-mstd0.5-inc1, augmix-m5-w4-d2 or 3a")
+    color_jitter: float = option(
+        0.0, "files: largest change of brightness, contrast and saturation, e.g. 0.4; not with most of timm's policies")
+    reprob: float = option(0.0, "files: probability of random erasing")
+    remode: str = option("pixel", "what is erased becomes noise, or the mean (const)", ("pixel", "const"))
+    repeated_aug: int = option(
+        1, "files: copies of an image in its batch, each augmented by itself, of as many times fewer images an epoch")
     mixup: float = option(0.0, "mixup: parameter of the Beta distribution of the ratio; 0: none")
     cutmix: float = option(0.0, "CutMix, the same; with both, each batch takes one of them")
     label_smoothing: float = option(0.1, "label smoothing")
+    bce: bool = option(False, "binary cross-entropy of each class instead of the cross-entropy over all")
     sam_rho: float = option(0.0, "SAM, a second pass at so many units uphill, e.g. 0.05: twice the time; 0: none")
     asam_rho: float = option(0.0, "adaptive SAM, e.g. 0.5; 0: none")
     teacher: tuple[str, ...] = option(
@@ -108,6 +146,7 @@ class TrainOptions:
     compile: str = option(
         "none", "torch.compile of the model; reduce-overhead: with CUDA graphs, for nets that a GPU waits for",
         ("none", "default", "reduce-overhead", "max-autotune"))
+    sync_bn: bool = option(False, "BatchNorm over the batches of all processes; on GPUs")
     grad_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
 
     # what is kept
@@ -162,7 +201,12 @@ class TrainOptions:
             raise UserError(f"progressive_sizes = {self.progressive_sizes}: allowed is 1 to {LARGEST_SIDE} pixels")
         if list(self.decay_at) != sorted(set(self.decay_at)) or not all(0 <= at <= _MOST for at in self.decay_at):
             raise UserError(f"decay_at = {self.decay_at}: allowed are epochs in their order, each once")
+        for name, most in (("scale", 1.0), ("ratio", 100.0)):
+            value = getattr(self, name)
+            if value and not (len(value) == 2 and 0 < value[0] <= value[1] <= most):
+                raise UserError(f"{name} = {value}: allowed are two numbers above 0, up to {most:g}, the smaller first")
         check_mean_std(self.mean, self.std)
+        arguments(self.model_kwargs)
 
     def _check_together(self) -> None:
         sam = bool(self.sam_rho or self.asam_rho)

@@ -1,58 +1,77 @@
-"""The parts that a training is put together from, as the options name them: images, net, optimizer, schedule."""
+"""The parts that a training is put together from, as the options name them: net, optimizer, schedule."""
 import logging
 
 import torch
+from timm.data import DEFAULT_CROP_PCT
+from timm.layers import convert_sync_batchnorm
 from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
-from ..data import ImageDataset, load_dataset
 from ..errors import UserError, first_line, nearest
 from ..facts import DATASETS
 from ..kernels.winograd import computes, prepare
 from ..models.build import ModelSource
+from ..options import arguments
+from ..processes import process_state
 from ..record import cpu_features
 from . import muon  # noqa: F401  # muonsgd is among timm's optimizers from then on
 from .options import TrainOptions
+from .pipeline import Images, kind_of
 
-__all__ = ["build_model", "build_optimizer", "load_data", "schedule", "uses_winograd"]
+__all__ = ["build_model", "build_optimizer", "schedule", "uses_winograd"]
 
 _log = logging.getLogger(__name__)
 
 
-def load_data(options: TrainOptions, size: int) -> tuple[ImageDataset, ImageDataset]:
-    """(training images, images to measure on): the test split, or a part held out of the training split."""
-    training = load_dataset(options.dataset, "train", options.data_dir, size)
-    if options.held_out:
-        return training.held_out(options.held_out)
-    return training, load_dataset(options.dataset, "test", options.data_dir, size)
-
-
-def build_model(source: ModelSource, options: TrainOptions, training: ImageDataset, size: int) -> nn.Module:
+def build_model(source: ModelSource, options: TrainOptions, training: Images, size: int) -> nn.Module:
     """The net with as many classes as the images have, and the ``pretrained_cfg`` that says what they are brought to.
 
     Raises:
         UserError: there is no such net, or its weights can't be had or are damaged.
     """
     fixed = source.cfg.get("fixed_input_size") and size != source.size  # a net that has to know its images' size
+    rates = {name: getattr(options, name) for name in ("drop_rate", "block_drop_rate", "drop_path_rate")}
     model = source.create(
-        options.pretrained, num_classes=len(training.classes), img_size=size if fixed else None,
-        drop_rate=options.drop_rate,
-        block_drop_rate=options.block_drop_rate, drop_path_rate=options.drop_path_rate)
+        options.pretrained, num_classes=len(training.classes),
+        **{"img_size": size if fixed else None, **rates, **arguments(options.model_kwargs)})
     cfg = dict(model.pretrained_cfg)
     if training.name in DATASETS and not options.pretrained and ":" not in source.name:
         facts = DATASETS[training.name]  # a new net is normalised by the statistics of what it is trained on
         cfg.update(mean=facts.mean, std=facts.std)
+    whole = kind_of(training) == "memory"
+    other = options.test_size not in (None, size)
+    if other and cfg.get("fixed_input_size"):
+        raise UserError(f"test_size = {options.test_size}: {options.model} takes images of {size} pixels alone")
     cfg.update(  # what the images were really brought to, which a model of timm's may have had otherwise
         mean=options.mean or cfg["mean"], std=options.std or cfg["std"], input_size=(3, size, size),
-        test_input_size=None, crop_pct=1.0, test_crop_pct=None, crop_mode="center", interpolation="bicubic")
+        test_input_size=(3, options.test_size, options.test_size) if other else None,
+        crop_pct=1.0 if whole else options.crop_pct or cfg.get("crop_pct", DEFAULT_CROP_PCT), test_crop_pct=None,
+        crop_mode="center", interpolation="bicubic" if options.interpolation == "auto" else options.interpolation)
     model.pretrained_cfg = cfg
+    if options.sync_bn:
+        model = _synchronized(model)
     if options.freeze:
         model.requires_grad_(False)
         model.get_classifier().requires_grad_(True)
     if options.grad_checkpointing:
         model.set_grad_checkpointing()
+    return model
+
+
+def _synchronized(model: nn.Module) -> nn.Module:
+    """The net with BatchNorm over all processes.
+
+    Raises:
+        UserError: torch has none for this device.
+    """
+    device = process_state().device
+    if device.type != "cuda":
+        raise UserError(f"sync_bn: torch has it for GPUs, not for {device.type}; leave it out")
+    cfg = model.pretrained_cfg
+    model = convert_sync_batchnorm(model)
+    model.pretrained_cfg = cfg
     return model
 
 

@@ -6,13 +6,13 @@ from typing import Any
 from accelerate import Accelerator
 from torch import nn
 
-from ..data import ImageDataset
 from ..errors import UserError
 from ..facts import DATASETS
 from ..models.build import ModelSource
 from ..record import hardware, versions
 from ..weights import file_sha256
 from .options import PACE, PLACES, TrainOptions
+from .pipeline import Images, kind_of, settled
 
 __all__ = ["changes", "check_resumed", "flip_of", "resolved"]
 
@@ -22,11 +22,12 @@ _IMAGES = {"train_fingerprint": "the training images", "test_fingerprint": "the 
 _RECORDED = ("precision", "winograd", "threads", "processes", "hardware")
 
 
-def flip_of(flip: str, dataset: str) -> str:
+def flip_of(flip: str, dataset: str, pipeline: str = "memory") -> str:
     """How images of a dataset are mirrored, with nothing left to "auto"."""
     if flip != "auto":
         return flip
-    return "alternating" if dataset not in DATASETS or DATASETS[dataset].flip else "none"
+    usual = "alternating" if pipeline == "memory" else "random"
+    return usual if dataset not in DATASETS or DATASETS[dataset].flip else "none"
 
 
 def _start_weights(options: TrainOptions, source: ModelSource) -> str | None:
@@ -38,8 +39,8 @@ def _start_weights(options: TrainOptions, source: ModelSource) -> str | None:
 
 
 def resolved(
-    options: TrainOptions, recipe: str | None, source: ModelSource, model: nn.Module, training: ImageDataset,
-    test: ImageDataset, accelerator: Accelerator, precision: str, by_winograd: bool,
+    options: TrainOptions, recipe: str | None, source: ModelSource, model: nn.Module, training: Images,
+    test: Images, accelerator: Accelerator, precision: str, by_winograd: bool,
 ) -> dict[str, Any]:
     """The settings with nothing left to be chosen, and the conditions, as args.json holds them.
 
@@ -56,7 +57,8 @@ def resolved(
     """
     cfg = model.pretrained_cfg
     return json.loads(json.dumps({
-        "recipe": recipe, **asdict(options), "flip": flip_of(options.flip, training.name),
+        "recipe": recipe, **asdict(options), "flip": flip_of(options.flip, training.name, kind_of(training)),
+        **settled(options, training, cfg),
         "image_size": cfg["input_size"][-1], "mean": cfg["mean"], "std": cfg["std"],
         "images": len(training), "classes": len(training.classes), "class_names": training.classes,
         "train_fingerprint": training.fingerprint, "test_fingerprint": test.fingerprint,

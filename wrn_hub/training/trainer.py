@@ -20,8 +20,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
-from ..data import ImageDataset
-from ..data.loader import Augmentation, TrainLoader
+from ..data.file_loader import FileTrainLoader
+from ..data.loader import TrainLoader
 from ..errors import Stopped, UserError, first_line
 from ..evaluation.logits import dataset_logits
 from ..evaluation.memory import is_out_of_memory
@@ -29,14 +29,15 @@ from ..facts import DATASETS
 from ..kernels.winograd import winograd
 from ..models.build import ModelSource, compiled
 from ..models.export import save_model
-from ..processes import accelerator_for, fast_precision, local_main_first, process_state, use_cores
+from ..processes import accelerator_for, fast_precision, process_state, use_cores
 from . import checkpoint
 from .distill import Teacher
 from .folder import claimed, read_settings, write_metrics, write_settings
 from .interrupt import STOP, Interrupt
 from .memory import out_of_memory
 from .options import CUDA_GRAPHS, TrainOptions
-from .parts import build_model, build_optimizer, load_data, schedule, uses_winograd
+from .parts import build_model, build_optimizer, schedule, uses_winograd
+from .pipeline import Images, load_images, make_loader, workers_for
 from .settings import changes, check_resumed, resolved
 from .state import RunState, check_saved
 from .trackers import make_trackers
@@ -98,9 +99,9 @@ class Run:
     folder: Path
     accelerator: Accelerator
     interrupt: Interrupt
-    training: ImageDataset
-    loader: TrainLoader
-    test: ImageDataset
+    training: Images
+    loader: TrainLoader | FileTrainLoader
+    test: Images
     sizes: list[int]
     net: nn.Module
     state: RunState
@@ -117,7 +118,7 @@ class Run:
 def train(
     options: TrainOptions,
     recipe: str | None = None,
-    data: tuple[ImageDataset, ImageDataset] | None = None,
+    data: tuple[Images, Images] | None = None,
     after_step: Callable[[], None] | None = None,
 ) -> TrainResult:
     """Train a model as the options say; see :class:`TrainOptions`.
@@ -176,7 +177,7 @@ def _in_one_line(options: TrainOptions) -> Iterator[None]:
 
 def prepare(
     options: TrainOptions, recipe: str | None, folder: Path, interrupt: Interrupt,
-    data: tuple[ImageDataset, ImageDataset] | None,
+    data: tuple[Images, Images] | None,
 ) -> Run:
     """Put a run together, as new or as its newest checkpoint left it; what is wrong with it is found here.
 
@@ -200,13 +201,14 @@ def prepare(
 
     source = ModelSource.parse(options.model)
     size = options.image_size or source.size
-    training, test = data or local_main_first(lambda: load_data(options, size))
+    before = (saved.get("settings") or read_settings(folder)) if saved else None  # older checkpoints don't carry them
+    training, test = data or load_images(options, size, folder, before)
     model = build_model(source, options, training, size)
     by_winograd = uses_winograd(options, precision, device)
     settings = resolved(options, recipe, source, model, training, test, accelerator, precision, by_winograd)
-    if saved:
-        _compare(settings, saved, folder)
-    loader = _loader(options, settings, training, accelerator)
+    if saved and before:
+        _compare(settings, before, saved)
+    loader = make_loader(options, settings, training, accelerator)
     updates = -(-len(loader) // options.accumulate)
 
     optimizer = build_optimizer(model, options)
@@ -268,26 +270,11 @@ def check_processes(
         _log.warning("%s holds no whole checkpoint; starting from the beginning", folder)
 
 
-def _compare(settings: dict[str, Any], saved: dict[str, Any], folder: Path) -> None:
+def _compare(settings: dict[str, Any], before: dict[str, Any], saved: dict[str, Any]) -> None:
     """Refuse to resume another run, and take over what the settings keep from its beginning."""
-    before = saved.get("settings") or read_settings(folder)  # older checkpoints don't carry them
     check_resumed(before, settings)
     settings["changes"] = changes(before, settings, len(saved["history"]), saved["step"])
     settings["start_weights_sha256"] = before.get("start_weights_sha256")
-
-
-def _loader(
-    options: TrainOptions, settings: dict[str, Any], training: ImageDataset, accelerator: Accelerator
-) -> TrainLoader:
-    augmentation = Augmentation(
-        options.crop_padding, settings["flip"], options.cutout, options.augment, options.seed)
-    loader = TrainLoader(
-        training, options.batch_size, settings["mean"], settings["std"], accelerator.device, augmentation,
-        accelerator.process_index, accelerator.num_processes)
-    share = loader.batch_size // accelerator.num_processes
-    if (options.mixup or options.cutmix) and share % 2:
-        raise UserError(f"mixup and CutMix mix two by two: {share} images a process won't do, choose an even number")
-    return loader
 
 
 def _begin_record(run: Run) -> None:
@@ -422,7 +409,8 @@ def measure(run: Run) -> dict[str, float]:
     # without gradients, twice the batch needs less memory than a step did; never compiled: to compile for evaluation,
     # and again for the last batch, takes longer than what it saves here
     batch = min(500, 2 * run.options.batch_size)
-    logits, labels = dataset_logits(run.state.result, run.test, run.accelerator, batch), torch.tensor(run.test.labels)
+    logits = dataset_logits(run.state.result, run.test, run.accelerator, batch, workers=workers_for(run.options))
+    labels = torch.tensor(run.test.labels)
     return {
         f"{run.measured}_loss": float(F.cross_entropy(logits, labels)),
         f"{run.measured}_accuracy": float((logits.argmax(1) == labels).double().mean())}

@@ -71,6 +71,15 @@ class Update:
             self.optimizer.zero_grad()
         return loss, correct
 
+    def _loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Of classes int64 (B,) or of their probabilities (B, classes)."""
+        smoothing = self.options.label_smoothing
+        if not self.options.bce:
+            return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+        if targets.ndim == 1:
+            targets = torch.zeros_like(logits).scatter_(1, targets[:, None], 1.0)
+        return F.binary_cross_entropy_with_logits(logits, targets * (1 - smoothing) + smoothing / self.classes)
+
     def _forward_backward(
         self, net: nn.Module, images: torch.Tensor, targets: torch.Tensor, guide: torch.Tensor | None, batches: int,
         share: bool,
@@ -80,7 +89,7 @@ class Update:
         with nullcontext() if share else self.accelerator.no_sync(net):
             with self.accelerator.autocast():
                 logits = net(images)
-                loss = F.cross_entropy(logits, targets, label_smoothing=options.label_smoothing)
+                loss = self._loss(logits, targets)
                 if guide is not None:
                     taught = distillation(logits, guide, options.distill_temperature)
                     loss = torch.lerp(loss, taught, options.distill_weight)

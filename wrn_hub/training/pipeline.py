@@ -1,0 +1,155 @@
+"""Whether a training has its images in memory or in files, and what follows: how they are loaded and made batches of.
+
+In memory is right for small images: decoded once, they lie as one array on the device, and a batch is a gather. From
+files is right for large ones, and for as many as no memory holds: workers decode each image when its turn comes. Which
+it is decides what is drawn, and so the result: it depends on the images alone, never on how much memory is free.
+"""
+import logging
+import math
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from ..data import FileDataset, ImageDataset, load_files
+from ..data.file_loader import FileAugmentation, FileTrainLoader
+from ..data.files import usual_pipeline
+from ..data.loader import Augmentation, TrainLoader
+from ..data.sources import in_memory
+from ..errors import UserError
+from ..evaluation.file_batches import usual_workers
+from ..processes import local_main_first
+from .broken import without_broken
+from .options import FILES_ALONE, MEMORY_ALONE, TrainOptions
+
+__all__ = ["Images", "kind_of", "load_images", "make_loader", "settled", "usual_settings", "workers_for"]
+
+Images = ImageDataset | FileDataset
+
+_log = logging.getLogger(__name__)
+
+
+def kind_of(images: Images) -> str:
+    """"memory" or "files"."""
+    return "files" if isinstance(images, FileDataset) else "memory"
+
+
+def _choose(options: TrainOptions, size: int, images: int, saved: dict[str, Any] | None) -> str:
+    """The pipeline that was asked for, that the run began with, or that its images are right for."""
+    if options.pipeline != "auto":
+        return options.pipeline
+    if saved is not None:
+        return saved.get("pipeline", "memory")  # older runs knew no other
+    return usual_pipeline(size, images)
+
+
+def load_images(
+    options: TrainOptions, size: int, folder: Path, saved: dict[str, Any] | None
+) -> tuple[Images, Images]:
+    """(training images, images to measure on): the test split, or a part held out of the training split.
+
+    Args:
+        options: Name the dataset.
+        size: Side in pixels that images in memory are brought to.
+        folder: Of the run, where images that can't be decoded are listed.
+        saved: The settings that the run began with, if it is resumed.
+
+    Raises:
+        UserError: the images can't be had; or there are broken ones, which are named.
+    """
+    def load(split: str) -> FileDataset:
+        return load_files(options.dataset, split, options.data_dir)
+
+    splits = ("train",) if options.held_out else ("train", "test")
+    files = local_main_first(lambda: [load(split) for split in splits])
+    if _choose(options, size, len(files[0]), saved) == "files":
+        found: list[Any] = without_broken(files, options.broken, workers_for(options), folder)
+    else:
+        found = local_main_first(lambda: [in_memory(each, size) for each in files])
+    return found[0].held_out(options.held_out) if options.held_out else (found[0], found[1])
+
+
+def settled(options: TrainOptions, training: Images, model_cfg: dict[str, Any]) -> dict[str, Any]:
+    """What the pipeline leaves nothing open of, for args.json.
+
+    Args:
+        options: As given.
+        training: The images.
+        model_cfg: The net's ``pretrained_cfg``, with the sizes and the crop that are measured in.
+
+    Raises:
+        UserError: an option is of the other pipeline.
+    """
+    pipeline = kind_of(training)
+    others = MEMORY_ALONE if pipeline == "files" else FILES_ALONE
+    defaults = {item.name: item.default for item in fields(TrainOptions)}
+    other = "memory" if pipeline == "files" else "files"
+    for name in others:
+        if getattr(options, name) != defaults[name]:
+            raise UserError(
+                f"{name} = {getattr(options, name)}: images {_where(training)} don't take it; leave it out, or add "
+                f"--pipeline {other}")
+    if pipeline == "files" and options.flip == "alternating":
+        raise UserError(
+            f"flip = 'alternating': images {_where(training)} are mirrored at random; leave it out, or add --pipeline "
+            "memory")
+    usual = usual_settings(pipeline, model_cfg["input_size"][-1], model_cfg["crop_pct"])
+    given = {name: getattr(options, name) for name in usual}
+    return {"pipeline": pipeline, **{name: usual[name] if given[name] in (None, ()) else given[name] for name in usual}}
+
+
+def usual_settings(pipeline: str, size: int, crop_pct: float) -> dict[str, Any]:
+    """What a pipeline does where nobody says otherwise.
+
+    Args:
+        pipeline: "memory" or "files".
+        size: Side of the images in pixels.
+        crop_pct: Of the net.
+    """
+    if pipeline == "memory":
+        return {"crop_padding": 4}
+    return {"scale": (0.08, 1.0), "ratio": (3 / 4, 4 / 3), "test_size": size, "crop_pct": crop_pct}
+
+
+def _where(images: Images) -> str:
+    return "in files" if isinstance(images, FileDataset) else "in memory"
+
+
+def workers_for(options: TrainOptions) -> int:
+    """Processes that decode for this one: as asked for, or its share of the machine's cores."""
+    return usual_workers() if options.workers is None else options.workers
+
+
+def make_loader(
+    options: TrainOptions, settings: dict[str, Any], training: Images, accelerator: Accelerator
+) -> TrainLoader | FileTrainLoader:
+    """Batches of the training images for this process; the log says how they are made.
+
+    Raises:
+        UserError: the batch can't be shared evenly, or mixed two by two.
+    """
+    mean, std, device = settings["mean"], settings["std"], accelerator.device
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    loader: TrainLoader | FileTrainLoader
+    if isinstance(training, FileDataset):
+        workers = workers_for(options)
+        how = FileAugmentation(
+            tuple(settings["scale"]), tuple(settings["ratio"]),
+            "random" if options.interpolation == "auto" else options.interpolation, settings["flip"] != "none",
+            options.color_jitter, options.auto_augment, options.augment, options.reprob, options.remode,
+            options.repeated_aug, options.seed)
+        loader = FileTrainLoader(
+            training, options.batch_size, mean, std, device, settings["image_size"], how, workers, rank, processes)
+        said = f"decoded as they are needed, by {workers} worker{'s' * (workers != 1)} a process"
+    else:
+        loader = TrainLoader(
+            training, options.batch_size, mean, std, device,
+            Augmentation(settings["crop_padding"], settings["flip"], options.cutout, options.augment, options.seed),
+            rank, processes)
+        said = f"{math.ceil(training.images.nbytes / 2**20):,} MiB"
+    _log.info("%s images %s: %s", f"{len(training):,}", _where(training), said)
+    share = loader.batch_size // processes
+    if (options.mixup or options.cutmix) and share % 2:
+        raise UserError(f"mixup and CutMix mix two by two: {share} images a process won't do, choose an even number")
+    return loader
