@@ -2,6 +2,7 @@
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import index as whole_number
 
 import numpy as np
 
@@ -47,6 +48,11 @@ class ImageDataset:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, int]:
+        """An image, uint8 (H, W, 3), and its label; so torch's DataLoader takes the dataset as it is."""
+        number = whole_number(number)
+        return np.array(self.images[number]), int(self.labels[number])
 
     @cached_property
     def fingerprint(self) -> str:

@@ -25,6 +25,7 @@ from ..processes import accelerator_for, use_cores
 from ..record import hardware, now, versions
 from ..weights import file_sha256, staged
 from . import metrics
+from .attacks import measure_robustness
 from .corruptions import KINDS, SEVERITIES, corrupt
 from .cost import cost_of, fastest_pass
 from .logits import check_finite, dataset_logits
@@ -110,7 +111,7 @@ def evaluate(
     command: str = "",
     weights_sha256: str | None = None,
 ) -> Results:
-    """Measure every image of a split once, without test-time augmentation, then mirrored and corrupted copies.
+    """Measure every image of a split once, without test-time augmentation, then copies: attacked, mirrored, corrupted.
 
     In the folder ``options.output``, if it is named, stand afterwards results.json; logits.safetensors with logits
     (float32 (N, classes)) and labels (int64 (N,)); worst.safetensors with the images (uint8 (M, H, W, 3)) of the worst
@@ -143,10 +144,14 @@ def evaluate(
     memory, what = most_held(accelerator.device)
     most = accelerator.gather(torch.tensor([memory], device=accelerator.device)).max()
     labels, cfg = torch.tensor(dataset.labels), bare.pretrained_cfg
-    corruptions, agreement = None, None
+    corruptions, agreement, robustness = None, None, None
+    quick = _for_copies(model, accelerator) if options.corruption_images or options.attack != "none" else model
+    if options.attack != "none":
+        robustness = measure_robustness(
+            accelerator.unwrap_model(quick), dataset, accelerator, options.attack, options.eps, options.attack_images,
+            options.seed, options.batch_size, index)
     if options.corruption_images:
         mirrored = replace(dataset, images=np.ascontiguousarray(dataset.images[:, :, ::-1]))
-        quick = _for_copies(model, accelerator)
         agreement = metrics.agreement(logits, answers(quick, mirrored))
         corruptions = _corruptions(answers, quick, dataset, options, logits)
     size = dataset.images.shape[1]
@@ -166,6 +171,7 @@ def evaluate(
         per_class=dict(zip(dataset.classes, shares, strict=True)),
         flip_agreement=agreement,
         corruptions=corruptions,
+        robustness=robustness,
         parameters=cost.parameters,
         gmacs=cost.gmacs,
         activations=cost.activations,

@@ -6,6 +6,7 @@ from torch import nn
 from ..data.dataset import ImageDataset
 from ..data.loader import EvalLoader
 from ..errors import UserError
+from ..facts import mean_std
 
 __all__ = ["check_finite", "dataset_logits"]
 
@@ -29,29 +30,39 @@ def check_finite(logits: torch.Tensor, name: str) -> None:
 
 @torch.inference_mode()
 def dataset_logits(
-    model: nn.Module, dataset: ImageDataset, accelerator: Accelerator, batch_size: int = 500, size: int | None = None
+    model: nn.Module, dataset: ImageDataset, accelerator: Accelerator | None = None, batch_size: int = 500,
+    size: int | None = None,
 ) -> torch.Tensor:
     """Logits float32 (N, num_classes) on the CPU, in the dataset's order, on every process.
 
     Args:
-        model: A timm model with a ``pretrained_cfg`` that gives mean and std; left in evaluation mode.
+        model: A timm model, or any with a ``pretrained_cfg`` that gives mean and std, or one for the images of a known
+            dataset; left in evaluation mode.
         dataset: The N images.
-        accelerator: Says which device and how many processes; the forward pass runs under its precision.
+        accelerator: Says which device and how many processes; the forward pass runs under its precision. Without one
+            it runs where the model lies, in the model's own precision.
         batch_size: Images a step over all processes.
         size: Side of the images in pixels; the dataset's own where None.
+
+    Raises:
+        UserError: mean and std aren't known.
     """
     model.eval()
-    cfg = accelerator.unwrap_model(model).pretrained_cfg
+    bare = accelerator.unwrap_model(model) if accelerator else model
+    cfg = getattr(bare, "pretrained_cfg", {})
+    mean, std = mean_std(dataset.name, cfg.get("mean", ()), cfg.get("std", ()))
+    if accelerator is None:
+        alone = EvalLoader(dataset, batch_size, mean, std, next(bare.parameters()).device, size)
+        return torch.cat([model(images).float() for images, _ in alone]).cpu()
     loader = EvalLoader(
-        dataset, batch_size, cfg["mean"], cfg["std"], accelerator.device, size,
-        accelerator.process_index, accelerator.num_processes)
+        dataset, batch_size, mean, std, accelerator.device, size, accelerator.process_index, accelerator.num_processes)
     parts = []
     with accelerator.autocast():
         for images, _ in loader:
             parts.append(model(images).float())
     if accelerator.num_processes == 1:
         return torch.cat(parts).cpu()
-    padded = torch.zeros(loader.share, accelerator.unwrap_model(model).num_classes, device=accelerator.device)
+    padded = torch.zeros(loader.share, bare.num_classes, device=accelerator.device)
     if parts:  # the images may be too few for every process to have some
         mine = torch.cat(parts)
         padded[: len(mine)] = mine

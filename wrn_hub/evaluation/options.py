@@ -24,7 +24,12 @@ class EvaluateOptions:
     batch_size: int = option(250, "images a forward pass")
     corruption_images: int = option(
         2000, "measure on 50 corrupted copies of each of so many images, the first, and on all mirrored; 0: neither")
-    seed: int = option(0, "of the corruptions")
+    attack: str = option(
+        "none", "measure accuracy on images attacked by the net's own gradients: pgd, 20 steps, or fgsm, one",
+        ("none", "pgd", "fgsm"))
+    eps: float = option(8 / 255, "largest change of a pixel by the attack, of pixels divided by 255, e.g. 8/255")
+    attack_images: int = option(1000, "images to attack, the first")
+    seed: int = option(0, "of the corruptions, and of where attacks start")
     match_classes: str = option(
         "name", "whose logits are whose: by the names of the classes, where net and dataset have them, or in the order "
         "that both have them in", ("name", "order"))
@@ -32,10 +37,13 @@ class EvaluateOptions:
         None, "folder to write results.json, logits.safetensors and worst.safetensors to")
 
     def __post_init__(self) -> None:
-        for name, least in {"batch_size": 1, "corruption_images": 0, "image_size": 1, "seed": 0}.items():
+        bounds = {"batch_size": 1, "attack_images": 1, "corruption_images": 0, "image_size": 1, "seed": 0}
+        for name, least in bounds.items():
             value = getattr(self, name)
             if value is not None and not least <= value < 2**32:
                 raise UserError(f"{name} = {value}: allowed is {least} to {2**32 - 1}")
+        if not 0 < self.eps <= 1:
+            raise UserError(f"eps = {self.eps}: allowed is above 0, up to 1, of pixels divided by 255, such as 8/255")
         for item in fields(self):
             choices = item.metadata["choices"]
             if choices and getattr(self, item.name) not in choices:

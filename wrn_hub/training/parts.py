@@ -21,7 +21,7 @@ __all__ = ["build_model", "build_optimizer", "load_data", "schedule", "uses_wino
 _log = logging.getLogger(__name__)
 
 
-def load_data(options: TrainOptions, size: int) -> tuple[ImageDataset, ImageDataset]:
+def load_data(options: TrainOptions, size: int | None) -> tuple[ImageDataset, ImageDataset]:
     """(training images, images to measure on): the test split, or a part held out of the training split."""
     training = load_dataset(options.dataset, "train", options.data_dir, size)
     if options.held_out:
