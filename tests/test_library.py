@@ -243,3 +243,10 @@ def test_robustness_depends_on_seed_and_images_alone(data):
     assert results[0] == results[1] and results[0].images == 15 and results[0].steps == 20
     assert results[0].accuracy <= results[0].clean
     assert results[0].title == "under PGD-20, pixels changed by at most 8/255 (15 images)"
+
+
+def test_the_area_under_the_curve_is_how_often_one_is_above_the_other():
+    inside, outside = torch.tensor([3.0, 2.0, 5.0]), torch.tensor([1.0, 2.0])
+    pairs = [(a > b) + 0.5 * (a == b) for a in inside.tolist() for b in outside.tolist()]
+    assert wrn_hub.metrics.auroc(inside, outside) == sum(pairs) / len(pairs)
+    assert wrn_hub.metrics.energy(torch.zeros(1, 4)).item() == pytest.approx(np.log(4))
