@@ -545,7 +545,9 @@ def test_the_table_from_python_says_what_the_files_say():
     (row,) = (row for row in rows if (row["model"], row["dataset"]) == ("wrn_16_2", "cifar10"))
     results = Results.read(ROOT / "wrn_16_2.cifar10" / "results.json")
     assert row["top1"] == results.top1 and row["parameters"] == results.parameters and row["weights"] == "here"
-    assert row["corrupted"] == results.corruptions.mean and row["images_per_second"] > 0
+    assert row["corrupted"] == results.corruptions.mean and row["images_per_second"] > 0 and row["latency_ms"] > 0
+    assert row["latency_with"].startswith("batch 1, fp32, ") and "thread" in row["latency_with"]
+    assert re.match(r"batch \d+, fp32, .*thread", row["measured_with"])
     (other,) = (row for row in rows if (row["model"], row["dataset"]) == ("wrn_50_2", "imagenet"))
     assert other["top1"] is None and other["reported"] == 0.8228 and other["weights"] == "timm"
     assert {row["model"] for row in rows} >= set(timm.list_models("wrn_*"))
