@@ -425,6 +425,15 @@ def test_corruptions_of_fewer_images_than_usual_say_so(copy):
     assert "mean of all below (200 images) |" in card_text(copy)
 
 
+def test_accuracy_under_attack_is_shown_where_it_was_measured(copy):
+    assert "PGD" not in card_text(copy)
+    change(copy, robustness={"attack": "pgd", "eps": 8 / 255, "step": 2 / 255, "steps": 20, "images": 1000, "seed": 0,
+                             "clean": 0.93, "accuracy": 0.0125})
+    text = card_text(copy)
+    row = "| top-1 accuracy under PGD-20, pixels changed by at most 8/255 (1,000 images) | 1.25 % |"
+    assert row in text and check_text(text) == []
+
+
 def test_speed_and_memory_are_those_of_all_nets_not_the_evaluators(copy):
     before = card_text(copy)
     change(copy, speed={"images_per_second": 12345.0, "batch_size": 250}, peak_memory={"bytes": 2**40, "what": "all"})

@@ -115,8 +115,8 @@ def measure_inference(options: BenchmarkOptions, source: ModelSource, device: to
         rivals = [Rival(name, runner(model, batch, how)) for name, (model, how) in ways.items()]
         steps = {rival.name: steps_for(rival, options.seconds / 4, device) for rival in rivals}
         seconds = race(rivals, steps, options.rounds, device)
-        memory = {
-            name: peak_memory(device, partial(first_steps, model, batch, how))
+        memory = {  # of a session, which holds its own from before, it can't be told
+            name: None if how is None else peak_memory(device, partial(first_steps, model, batch, how))
             for name, (model, how) in ways.items()}
         sizes.append({"batch_size": batch, "rows": [
             row(name, taken, batch, seconds["fp32, NCHW"], memory[name]) for name, taken in seconds.items()]})
