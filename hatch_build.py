@@ -23,7 +23,7 @@ def riding(root: Path) -> list[str]:
 def files(root: Path) -> list[str]:
     """What rides, below ``model_cards``: the weights, what they are, and what ``wrn_hub.table()`` tells of them."""
     each = ("model.safetensors", "config.json", "results.json", "args.json")
-    return ["speed.json", *(f"{name}/{file}" for name in riding(root) for file in each)]
+    return ["speed.json", "latency.json", *(f"{name}/{file}" for name in riding(root) for file in each)]
 
 
 class CustomBuildHook(BuildHookInterface):

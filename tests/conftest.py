@@ -11,6 +11,7 @@ from hub_server import ACCOUNT, TOKEN, WritableHub, served
 from huggingface_hub import close_session, constants
 from PIL import Image
 
+from wrn_hub.errors import by_command
 from wrn_hub.training.options import TrainOptions
 
 # of timm's own tests, which tests/test_timm_suite.py runs
@@ -82,6 +83,13 @@ def hub(tmp_path_factory, monkeypatch):
         monkeypatch.setattr("time.sleep", hub.slept.append)
         yield hub
         close_session()
+
+
+@pytest.fixture(autouse=True)
+def as_typed():
+    """Messages name options, as where a command calls; tests/test_library.py has what Python reads."""
+    with by_command():
+        yield
 
 
 @pytest.fixture

@@ -73,7 +73,8 @@ def test_all_sections_are_measured_and_told(run):
         "fp32, NCHW", "fp32, channels_last", "fp32, channels_last, folded",
         *(["fp32, channels_last, folded, Winograd"] if computes(torch.float32) else []),
         "bf16, channels_last", "bf16, channels_last, folded",
-        *(["bf16, channels_last, folded, Winograd"] if computes(torch.bfloat16) else [])]
+        *(["bf16, channels_last, folded, Winograd"] if computes(torch.bfloat16) else []),
+        "onnxruntime, fp32", "onnxruntime, int8"]
 
     data = benchmark.sections["data"]
     assert [row["name"] for row in data["rows"]] == ["from files", "in memory", "timm's create_loader"]
@@ -96,7 +97,7 @@ def test_one_section_alone(run):
     assert code == 0 and "Training steps" not in out
     benchmark = Benchmark.read(Path("tiny.json"))
     assert list(benchmark.sections) == ["inference"]
-    assert benchmark.sections["inference"]["batches"][0]["rows"][-1]["name"] == "pytorchcv, fp32, NCHW"
+    assert benchmark.sections["inference"]["batches"][0]["rows"][-3]["name"] == "pytorchcv, fp32, NCHW"
 
     first, drawn = out, Path("tiny.png").read_bytes()
     Path("tiny.png").unlink()

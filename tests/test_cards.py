@@ -186,15 +186,16 @@ def test_every_command_of_a_card_is_understood(name, desk, monkeypatch, capsys):
     measure, finetune, *trainings = (command.split()[2:] for command in snippets(card_text(ROOT / name), "bash"))
     assert run(*measure) == 2 and "data folder data: no such folder" in capsys.readouterr().err
 
-    assert train[0] == "scripts/train.py"
     parser = Parser(None)
     add_options(parser, TrainOptions)
-    settings = json.loads((ROOT / name / "args.json").read_text())
-    parsed = vars(options_from(TrainOptions, parser.parse_args(train[1:])))
+    last = json.loads((ROOT / name / "args.json").read_text())
     left = {"image_size", "mean", "std", "flip", "crop_padding", "pipeline"}  # to the model and the dataset
-    for key in set(settings) & set(parsed) - left:
-        recorded = tuple(settings[key]) if isinstance(settings[key], list) else settings[key]
-        assert parsed[key] == recorded or (parsed[key], recorded) == ((), None), key
+    for train, settings in zip(trainings, [*last.get("before", []), last], strict=True):
+        assert train[0] == "scripts/train.py"
+        parsed = vars(options_from(TrainOptions, parser.parse_args(train[1:])))
+        for key in set(settings) & set(parsed) - left:
+            recorded = tuple(settings[key]) if isinstance(settings[key], list) else settings[key]
+            assert parsed[key] == recorded or (parsed[key], recorded) == ((), None), key
 
     monkeypatch.setenv("WRN_HUB_CACHE", str(desk / "cache"))
     for label in ("cat", "dog"):
@@ -427,6 +428,15 @@ def test_corruptions_of_fewer_images_than_usual_say_so(copy):
     assert "mean of all below (200 images) |" in card_text(copy)
 
 
+def test_accuracy_under_attack_is_shown_where_it_was_measured(copy):
+    assert "PGD" not in card_text(copy)
+    change(copy, robustness={"attack": "pgd", "eps": 8 / 255, "step": 2 / 255, "steps": 20, "images": 1000, "seed": 0,
+                             "clean": 0.93, "accuracy": 0.0125})
+    text = card_text(copy)
+    row = "| top-1 accuracy under PGD-20, pixels changed by at most 8/255 (1,000 images) | 1.25 % |"
+    assert row in text and check_text(text) == []
+
+
 def test_speed_and_memory_are_those_of_all_nets_not_the_evaluators(copy):
     before = card_text(copy)
     change(copy, speed={"images_per_second": 12345.0, "batch_size": 250}, peak_memory={"bytes": 2**40, "what": "all"})
@@ -547,7 +557,9 @@ def test_the_table_from_python_says_what_the_files_say():
     (row,) = (row for row in rows if (row["model"], row["dataset"]) == ("wrn_16_2", "cifar10"))
     results = Results.read(ROOT / "wrn_16_2.cifar10" / "results.json")
     assert row["top1"] == results.top1 and row["parameters"] == results.parameters and row["weights"] == "here"
-    assert row["corrupted"] == results.corruptions.mean and row["images_per_second"] > 0
+    assert row["corrupted"] == results.corruptions.mean and row["images_per_second"] > 0 and row["latency_ms"] > 0
+    assert row["latency_with"].startswith("batch 1, fp32, ") and "thread" in row["latency_with"]
+    assert re.match(r"batch \d+, fp32, .*thread", row["measured_with"])
     (other,) = (row for row in rows if (row["model"], row["dataset"]) == ("wrn_50_2", "imagenet"))
     assert other["top1"] is None and other["reported"] == 0.8228 and other["weights"] == "timm"
     assert {row["model"] for row in rows} >= set(timm.list_models("wrn_*"))

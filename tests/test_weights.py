@@ -17,6 +17,7 @@ from safetensors import safe_open
 from timm.models import generate_default_cfgs, register_model
 from torch import nn
 
+import wrn_hub
 from wrn_hub import weights
 from wrn_hub.facts import DATASETS
 from wrn_hub.models.build import ModelSource
@@ -112,8 +113,25 @@ def test_missing_weights_say_where_to_get_them(stage):
     stage(random_net("wrn_16_2.cifar100"), "wrn_16_2.cifar100")
     with pytest.raises(WeightsError) as error:
         timm.create_model("wrn_16_2", pretrained=True)
-    for hint in ("wrn_16_2.cifar10 ", "to be had are: wrn_16_2.cifar100.", "WRN_HUB_WEIGHTS", "train.py"):
+    for hint in ("wrn_16_2.cifar10 ", "to be had are: wrn_16_2.cifar100.", "train.py", "pretrained=False"):
         assert hint in str(error.value)
+
+
+def test_weights_that_are_listed_but_lie_elsewhere_say_where(stage):
+    """As those of wrn_28_10 in a wheel, which are too large to ride in it."""
+    def row():
+        (found,) = (row for row in wrn_hub.table() if (row["model"], row["dataset"]) == ("wrn_16_2", "cifar10"))
+        return found["weights"]
+
+    file = stage(random_net(), "wrn_16_2.cifar10")
+    assert row() == "here"
+    file.unlink()
+    register()
+    with pytest.raises(WeightsError, match=r"model_cards/wrn_16_2.cifar10 of a clone of https://.*WRN_HUB_WEIGHTS"):
+        timm.create_model("wrn_16_2", pretrained=True)
+    assert row() == "clone"
+    weights.MANIFEST["wrn_16_2.cifar10"]["published"] = f"org/wrn_16_2.cifar10@{'0' * 40}"
+    assert row() == "hub"
 
 
 def test_no_weights_at_all(stage):

@@ -37,24 +37,47 @@ with _any_endpoint():
 
 if TYPE_CHECKING:
     from .cards.variants import table as table
+    from .data.dataset import ImageDataset as ImageDataset
+    from .data.loader import Augmentation as Augmentation
+    from .data.loader import EvalLoader as EvalLoader
+    from .data.loader import TrainLoader as TrainLoader
+    from .data.sources import load_dataset as load_dataset
+    from .errors import UserError as UserError
+    from .evaluation import attacks as attacks
+    from .evaluation import metrics as metrics
+    from .evaluation.logits import dataset_logits as dataset_logits
+    from .evaluation.predict import predict as predict
     from .kernels.winograd import winograd as winograd
     from .models.build import class_names as class_names
     from .models.fold import fold_batch_norm as fold_batch_norm
     from .models.wide_resnet import WideResNet as WideResNet
     from .models.wide_resnet import wide_resnet as wide_resnet
-
-__all__ = ["WideResNet", "class_names", "fold_batch_norm", "table", "wide_resnet", "winograd"]
+    from .training.distill import Teacher as Teacher
+    from .training.distill import distillation as distillation
+    from .training.options import TrainOptions as TrainOptions
+    from .training.trainer import train as train
 
 # imported when asked for: what each needs, an import of the models shouldn't
 _LAZY = {
-    "WideResNet": "models.wide_resnet", "wide_resnet": "models.wide_resnet", "class_names": "models.build",
-    "fold_batch_norm": "models.fold", "winograd": "kernels.winograd", "table": "cards.variants"}
+    "models.wide_resnet": ("WideResNet", "wide_resnet"), "models.build": ("class_names",),
+    "models.fold": ("fold_batch_norm",), "kernels.winograd": ("winograd",), "cards.variants": ("table",),
+    "data.sources": ("load_dataset",), "data.dataset": ("ImageDataset",),
+    "data.loader": ("Augmentation", "EvalLoader", "TrainLoader"), "errors": ("UserError",),
+    "training.trainer": ("train",), "training.options": ("TrainOptions",),
+    "training.distill": ("Teacher", "distillation"), "evaluation.logits": ("dataset_logits",),
+    "evaluation.predict": ("predict",), "evaluation": ("attacks", "metrics")}
+_HOME = {name: module for module, names in _LAZY.items() for name in names}
+
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    home = f"{__name__}.{_HOME[name]}"
+    if name in ("attacks", "metrics"):  # modules of their own
+        return import_module(f"{home}.{name}")
+    return getattr(import_module(home), name)
 
 
 def __dir__() -> list[str]:

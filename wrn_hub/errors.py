@@ -1,14 +1,54 @@
-"""Errors that a user can mend: the scripts print their one line and exit with code 2."""
+"""Errors that a user can mend: the scripts print their one line and exit with code 2.
+
+Their messages are written for a command, with the option ``--batch-size 64`` where something is to be set. Whoever
+calls from Python reads ``batch_size=64`` there.
+"""
+import re
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["Stopped", "UserError", "first_line", "nearest"]
+__all__ = ["Stopped", "UserError", "by_command", "first_line", "nearest"]
+
+# an option, and its value if that is a number, several, or a path
+_OPTION = re.compile(
+    r"(?<![\w-])--(no-)?([a-z]+(?:-[a-z]+)*)(?![\w-])(?: ([\d.,]*\d(?!\w)|[^\s;,]*/[^\s;,]*[^\s;,.]))?")
+_by_command = False
 
 
-class UserError(ValueError):
+@contextmanager
+def by_command() -> Iterator[None]:
+    """Within it a command is at work: messages name its options."""
+    global _by_command
+    before, _by_command = _by_command, True
+    try:
+        yield
+    finally:
+        _by_command = before
+
+
+def _argument(option: re.Match[str]) -> str:
+    name, value = option[2].replace("-", "_"), option[3]
+    if option[1]:
+        return f"{name}=False"
+    if value is None:
+        return name
+    if "/" in value:
+        return f"{name}={value!r}"
+    return f"{name}=({value.replace(',', ', ')})" if "," in value else f"{name}={value}"
+
+
+class _Message(Exception):
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if _by_command else _OPTION.sub(_argument, text)
+
+
+class UserError(_Message, ValueError):
     """Bad input; the message names the value, what was allowed and what to do."""
 
 
-class Stopped(Exception):
+class Stopped(_Message):
     """A run ended at somebody's wish, with its state saved; the message says how to go on.
 
     Attributes:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from .errors import UserError
 
-__all__ = ["DATASETS", "DEFAULT_TAG", "KNOWN", "DatasetFacts", "check_mean_std"]
+__all__ = ["DATASETS", "DEFAULT_TAG", "KNOWN", "DatasetFacts", "check_mean_std", "mean_std"]
 
 
 @dataclass(frozen=True)
@@ -97,3 +97,22 @@ def check_mean_std(mean: Sequence[float] | None, std: Sequence[float] | None) ->
         advice = "; divide by 255, these look like those of pixels from 0 to 255" if of_bytes else ""
         raise UserError(
             f"{name} = {tuple(values)}: allowed are three numbers, {least}, in units of 1 (pixel / 255){advice}")
+
+
+def mean_std(dataset: str, mean: Sequence[float], std: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
+    """What images are normalised by: what is given, else what a known dataset has.
+
+    Args:
+        dataset: Its name.
+        mean: Three numbers from 0 to 1, or none.
+        std: Three numbers above 0, up to 1, or none.
+
+    Raises:
+        UserError: they aren't given, and the dataset isn't a known one.
+    """
+    facts = DATASETS.get(dataset)
+    if facts is None and not (len(mean) and len(std)):
+        raise UserError(
+            f"dataset {dataset}: mean and std of its images aren't known; give them, such as those of the model's "
+            "pretrained_cfg")
+    return (mean if len(mean) else facts.mean, std if len(std) else facts.std)  # type: ignore[union-attr]

@@ -29,9 +29,11 @@ from .errors import UserError, first_line
 from .files import locked, read_json, write_whole
 
 __all__ = [
-    "MANIFEST", "WeightsError", "asking_the_hub", "download", "endpoint_problem", "file_sha256", "local_file",
-    "published_id", "quiet_retries", "read_manifest", "say_what_is_asked", "search_path", "staged", "update_manifest",
-    "verified_cfg"]
+    "MANIFEST", "WeightsError", "asking_the_hub", "download", "elsewhere", "endpoint_problem", "file_sha256",
+    "local_file", "published_id", "quiet_retries", "read_manifest", "say_what_is_asked", "search_path", "staged",
+    "update_manifest", "verified_cfg"]
+
+REPOSITORY = "https://github.com/wrn-hub/wrn_hub"
 
 _log = logging.getLogger(__name__)
 _PACKAGE = Path(__file__).resolve().parent
@@ -115,6 +117,15 @@ def local_file(name: str) -> str | None:
 def staged(root: Path) -> list[Path]:
     """The folders of the manifest's models below ``root``, a ``model_cards`` folder."""
     return [root / name for name in sorted(MANIFEST) if (root / name / "model.safetensors").is_file()]
+
+
+def elsewhere(name: str) -> str:
+    """Where weights are that the manifest lists, but that lie nowhere on this machine and aren't published."""
+    size = MANIFEST[name]["bytes"] / 1e6
+    return (
+        f"the weights of {name} ({size:.1f} MB) are neither in this installation nor on the Hub yet: they are in "
+        f"model_cards/{name} of a clone of {REPOSITORY}; name its model_cards in the environment variable "
+        "WRN_HUB_WEIGHTS before Python starts, or use pretrained=False")
 
 
 def published_id(name: str) -> str | None:
@@ -269,9 +280,10 @@ def verified_cfg(
     elif not resolved.has_weights:
         if _PROBLEM:
             raise WeightsError(f"no weights of {name}: {_PROBLEM}")
+        if name in MANIFEST:
+            raise WeightsError(elsewhere(name))
         had = ", ".join(sorted(n for n in MANIFEST if local_file(n) or published_id(n))) or "none yet"
         raise WeightsError(
             f"there are no weights of {name} here; to be had are: {had}. Train it with scripts/train.py and load it "
-            f"through local-dir:, or, where weights.json lists it, put {name}/model.safetensors into a folder named by "
-            "WRN_HUB_WEIGHTS, or use pretrained=False")
+            "through local-dir:, or use pretrained=False")
     return resolved.to_dict(remove_null=False)

@@ -1,6 +1,7 @@
-"""Measure how fast the nets are and how much memory they take, side by side, for model_cards/README.md.
+"""Measure how fast the nets are and how much memory they take, side by side, for the cards and wrn_hub.table().
 
-python scripts/maintain/measure_speed.py                       # every net for small images
+python scripts/maintain/measure_speed.py                       # every net for small images, in batches
+python scripts/maintain/measure_speed.py --batch-size 1 --output model_cards/latency.json   # one image at a time
 python scripts/maintain/measure_speed.py wrn_16_1 wrn_28_10 --output speed.json
 """
 import sys

@@ -1,4 +1,5 @@
-"""Inference: a forward pass by batch size, memory layout and precision, with BatchNorm folded and without."""
+"""Inference: a forward pass by batch size, memory layout and precision, with BatchNorm folded and without, and in
+onnxruntime, which people deploy with."""
 import copy
 import importlib.util
 import re
@@ -12,10 +13,11 @@ from ..evaluation.memory import peak_memory
 from ..kernels.winograd import computes, winograd
 from ..models.build import ModelSource, compiled
 from ..models.fold import fold_batch_norm
+from ..models.preprocess import data_config
 from .measure import Rival, Steps, race, row, steps_for, two_steps
 from .options import BenchmarkOptions
 
-__all__ = ["forward_steps", "measure_inference", "pytorchcv_net"]
+__all__ = ["forward_steps", "measure_inference", "onnx_nets", "pytorchcv_net"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -29,6 +31,20 @@ def pytorchcv_net(name: str, size: int) -> nn.Module | None:
 
     depth, width = map(int, ours.groups())
     return get_wrn_cifar(num_classes=10, blocks=depth, width_factor=width) if depth % 6 == 4 else None
+
+
+def onnx_nets(model: nn.Module, size: int, device: torch.device) -> dict[str, nn.Module]:
+    """The net in onnxruntime by the rivals' names, in float32 and in 8-bit integers, whose scales come from random
+    images; none on a GPU, or where onnxruntime isn't installed."""
+    if device.type != "cpu" or not importlib.util.find_spec("onnxruntime"):
+        return {}
+    from ..models.onnx import OnnxNet, exported, metadata, quantized, to_onnx
+
+    net = copy.deepcopy(model).eval()
+    facts = metadata(net, "benchmark", data_config(net.pretrained_cfg, size))
+    content = to_onnx(exported(net, size), facts)
+    in_integers = quantized(content, [torch.randn(8, 3, size, size)], facts)
+    return {"onnxruntime, fp32": OnnxNet(content, net), "onnxruntime, int8": OnnxNet(in_integers, net)}
 
 
 def forward_steps(
@@ -50,6 +66,14 @@ def forward_steps(
         yield
 
 
+def _session_steps(model: nn.Module, batch_size: int, size: int) -> Steps:
+    """The same by a net that is onnxruntime's."""
+    images = torch.randn(batch_size, 3, size, size)
+    while True:
+        model(images)
+        yield
+
+
 def measure_inference(options: BenchmarkOptions, source: ModelSource, device: torch.device) -> dict[str, Any]:
     """The section "inference": images a second, ratio to fp32 in NCHW, and memory, by batch size.
 
@@ -60,7 +84,7 @@ def measure_inference(options: BenchmarkOptions, source: ModelSource, device: to
     """
     ours, theirs = source.create(False, num_classes=10), pytorchcv_net(source.name, options.image_size)
     fast = options.precision
-    ways: dict[str, tuple[nn.Module, dict[str, Any]]] = {}
+    ways: dict[str, tuple[nn.Module, dict[str, Any] | None]] = {}
     for precision in dict.fromkeys(("fp32", fast)):
         for channels_last, folded in ((False, False), (True, False), (True, True)):
             if precision == "fp32" or channels_last:
@@ -76,11 +100,15 @@ def measure_inference(options: BenchmarkOptions, source: ModelSource, device: to
             ours, dict(precision=fast, channels_last=True, folded=True, compile=mode))
     if theirs:
         ways["pytorchcv, fp32, NCHW"] = (theirs, {})
+    for name, net in onnx_nets(ours, options.image_size, device).items():
+        ways[name] = (net, None)
 
-    def runner(model: nn.Module, batch: int, how: dict[str, Any]) -> Steps:
+    def runner(model: nn.Module, batch: int, how: dict[str, Any] | None) -> Steps:
+        if how is None:
+            return _session_steps(model, batch, options.image_size)
         return forward_steps(model, batch, options.image_size, device, **how)
 
-    def first_steps(model: nn.Module, batch: int, how: dict[str, Any]) -> None:
+    def first_steps(model: nn.Module, batch: int, how: dict[str, Any] | None) -> None:
         two_steps(runner(model, batch, how))
 
     sizes = []
@@ -88,8 +116,8 @@ def measure_inference(options: BenchmarkOptions, source: ModelSource, device: to
         rivals = [Rival(name, runner(model, batch, how)) for name, (model, how) in ways.items()]
         steps = {rival.name: steps_for(rival, options.seconds / 4, device) for rival in rivals}
         seconds = race(rivals, steps, options.rounds, device)
-        memory = {
-            name: peak_memory(device, partial(first_steps, model, batch, how))
+        memory = {  # of a session, which holds its own from before, it can't be told
+            name: None if how is None else peak_memory(device, partial(first_steps, model, batch, how))
             for name, (model, how) in ways.items()}
         sizes.append({"batch_size": batch, "rows": [
             row(name, taken, batch, seconds["fp32, NCHW"], memory[name]) for name, taken in seconds.items()]})

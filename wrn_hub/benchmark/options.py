@@ -25,7 +25,7 @@ class BenchmarkOptions:
     model: str = option("wrn_16_2", "model of the sections train and inference, as timm names it")
     batch_size: int = option(128, "images a training step")
     image_size: int = option(32, "side of the images in pixels; they are random")
-    batch_sizes: tuple[int, ...] = option((), "images a step of inference; 1,8,128 on a CPU, 1,32,256,1024 on a GPU")
+    batch_sizes: tuple[int, ...] = option((), "images a step of inference; 1,8,32,128 on a CPU, 1,32,256,1024 on a GPU")
     precision: str = option(
         "auto", "the fast precision; auto: bf16 where the hardware computes in it, else fp32", ("auto", "fp32", "bf16"))
     compile: str = option(
@@ -50,7 +50,7 @@ class BenchmarkOptions:
         """The same with every choice that was left to the machine made."""
         return replace(
             self,
-            batch_sizes=self.batch_sizes or ((1, 32, 256, 1024) if device.type == "cuda" else (1, 8, 128)),
+            batch_sizes=self.batch_sizes or ((1, 32, 256, 1024) if device.type == "cuda" else (1, 8, 32, 128)),
             precision=fast_precision if self.precision == "auto" else self.precision,
             workers=self.workers or min(cores, 16),
             seconds=0.0 if self.quick else self.seconds,

@@ -1,7 +1,9 @@
 """A whole benchmark: training beside other loops, inference, how cost grows, and images made ready."""
+import importlib.util
 import logging
 from dataclasses import asdict
 from functools import partial
+from importlib.metadata import version
 
 import torch
 import torchvision
@@ -22,6 +24,11 @@ __all__ = ["measure"]
 _log = logging.getLogger(__name__)
 
 
+def _onnxruntime() -> dict[str, str]:
+    """Its version, where it is installed."""
+    return {"onnxruntime": version("onnxruntime")} if importlib.util.find_spec("onnxruntime") else {}
+
+
 def measure(options: BenchmarkOptions, sections: tuple[str, ...] = SECTIONS, command: str = "") -> Benchmark:
     """Measure the sections asked for, in one process on one device, the one that Accelerate would train on.
 
@@ -39,6 +46,8 @@ def measure(options: BenchmarkOptions, sections: tuple[str, ...] = SECTIONS, com
         notes.append("bf16: not in this hardware; --precision bf16 measures it nevertheless.")
     if "inference" in sections and not pytorchcv_net(source.name, options.image_size):
         notes.append("pytorchcv: not installed, or has no such net for such images.")
+    if "inference" in sections and device.type == "cpu" and not _onnxruntime():
+        notes.append("onnxruntime: not installed.")
     measures = {
         "train": partial(measure_training, options, source, device),
         "inference": partial(measure_inference, options, source, device),
@@ -50,4 +59,4 @@ def measure(options: BenchmarkOptions, sections: tuple[str, ...] = SECTIONS, com
         results[section] = measures[section]()
     return Benchmark(
         source.name, results, notes, asdict(options), command,
-        {**versions(), "torchvision": torchvision.__version__}, hardware(device), now())
+        {**versions(), "torchvision": torchvision.__version__, **_onnxruntime()}, hardware(device), now())

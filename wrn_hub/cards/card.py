@@ -200,7 +200,7 @@ def _speed_rows(staged: Staged) -> tuple[list[tuple[str, str]], str | None]:
 
 def _measured(staged: Staged) -> list[tuple[str, str]]:
     results, several = staged.results, staged.top1_of_all_seeds
-    corruptions = results.corruptions
+    corruptions, robustness = results.corruptions, results.robustness
     rows = [("top-1 accuracy", percent(results.top1))]
     if len(several) > 1:
         spread = f"{percent(statistics.mean(several))} ± {100 * statistics.stdev(several):.2f}"
@@ -215,6 +215,7 @@ def _measured(staged: Staged) -> list[tuple[str, str]]:
         ("the same answer for the mirrored image", percent(results.flip_agreement)),
         (f"top-1 accuracy on corrupted images, mean of all below{few}",
          percent(corruptions.mean if corruptions else None)),
+        *([(f"top-1 accuracy {robustness.title}", percent(robustness.accuracy))] if robustness else []),
         ("parameters", f"{results.parameters:,}"),
         ("GMACs, one image", f"{results.gmacs:.4g}"),
         ("activations, one image", f"{results.activations:.4g} M"),

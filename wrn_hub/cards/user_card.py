@@ -119,4 +119,5 @@ def _card(repo_id: str, settings: dict[str, Any], config: dict[str, Any], accura
         else f"{config['num_classes']}, unnamed.",
         size=shown["image_size"], mean=tuple(cfg["mean"]), std=tuple(cfg["std"]),
         epochs=settings["epochs"], version=settings["versions"]["wrn_hub"], hardware=settings["hardware"],
+        own=" and ".join(f"{what} `{settings[what]}`" for what in ("module", "loss") if settings.get(what)),
         train_command=train_command({**shown, "data_dir": settings["data_dir"]}))

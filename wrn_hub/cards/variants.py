@@ -14,7 +14,7 @@ from ..evaluation.results import Results
 from ..evaluation.speed import SpeedTable
 from ..facts import DATASETS
 from ..files import read_json, read_text, write_whole
-from ..weights import MANIFEST, search_path
+from ..weights import MANIFEST, local_file, published_id, search_path
 from . import markdown
 from .markdown import percent
 from .reported import best_reported, reported
@@ -60,9 +60,13 @@ def _settings(name: str) -> dict[str, Any] | None:
     return read_json(path) if path else None
 
 
-def speeds() -> SpeedTable | None:
-    """What ``scripts/maintain/measure_speed.py`` measured; None in an installation without ``model_cards``."""
-    path = _found("speed.json")
+def speeds(name: str = "speed") -> SpeedTable | None:
+    """What ``scripts/maintain/measure_speed.py`` measured; None in an installation without ``model_cards``.
+
+    Args:
+        name: "speed", in batches, or "latency", one image at a time.
+    """
+    path = _found(f"{name}.json")
     return SpeedTable.read(path) if path else None
 
 
@@ -103,26 +107,34 @@ def variants() -> list[Variant]:
     return sorted(found, key=lambda variant: (variant.size, variant.parameters))
 
 
+def _where(name: str) -> str | None:
+    """Where the weights of ``arch.tag`` are: "here", "hub", "clone", or None where the manifest has none."""
+    if local_file(name):
+        return "here"
+    return "hub" if published_id(name) else "clone" if name in MANIFEST else None
+
+
 def table() -> list[dict[str, Any]]:
     """Every variant and dataset as a plain row, for a data frame or a page; None where something isn't known.
 
     Measured here are ``top1``, ``nll``, ``ece``, ``corrupted`` (mean top-1 on corrupted images; shares from 0 to 1,
-    nats for ``nll``), ``images_per_second`` and ``memory`` (bytes; both on the machine of ``model_cards/speed.json``).
-    ``corrupted_images`` says of how many images ``corrupted`` is. ``epochs`` is how long the weights were trained, and
-    ``short_run`` whether that was short by the rule of :mod:`wrn_hub.cards.standing`. ``reported`` is the best top-1
-    that others report, whose training and preprocessing may differ. ``weights`` says where there are some: "here",
-    "timm" or None.
+    nats for ``nll``), ``images_per_second`` in batches and ``memory`` (bytes), both as ``measured_with`` says, and
+    ``latency_ms``, milliseconds for one image, as ``latency_with`` says: the batch, the precision, the device and its
+    threads. ``corrupted_images`` says of how many images ``corrupted`` is. ``epochs`` is how long the weights were
+    trained, and ``short_run`` whether that was short by the rule of :mod:`wrn_hub.cards.standing`. ``reported`` is the
+    best top-1 that others report, whose training and preprocessing may differ. ``weights`` says where there are some:
+    "here", on this machine; "hub", where they are downloaded from when they are asked for; "clone", in ``model_cards``
+    of a clone of the repository alone, see :func:`wrn_hub.weights.elsewhere`; "timm"; or None.
     """
-    rows, measured_speeds = [], speeds()
+    rows, throughput, latency = [], speeds(), speeds("latency")
     for variant in variants():
         datasets = [tag for tag in (*DATASETS, "imagenet") if tag in variant.weights or reported(variant.name, tag)]
         if not datasets:
             datasets = ["cifar10" if variant.size == 32 else "imagenet"]
-        net = measured_speeds.nets.get(variant.name) if measured_speeds else None
+        net, alone = (speed.nets.get(variant.name) if speed else None for speed in (throughput, latency))
         for dataset in datasets:
             results = _results(f"{variant.name}.{dataset}") if dataset in variant.weights else None
             best = best_reported(variant.name, dataset)
-            here = f"{variant.name}.{dataset}" in MANIFEST
             settings = _settings(f"{variant.name}.{dataset}") if results else None
             stands = standing(variant.name, dataset, results, settings) if results else None
             rows.append({
@@ -132,7 +144,8 @@ def table() -> list[dict[str, Any]]:
                 "gmacs": variant.gmacs,
                 "activations": variant.activations,
                 "size": variant.size,
-                "weights": "here" if here else "timm" if dataset == "imagenet" and variant.weights else None,
+                "weights": _where(f"{variant.name}.{dataset}") or (
+                    "timm" if dataset == "imagenet" and variant.weights else None),
                 "top1": results.top1 if results else None,
                 "nll": results.nll if results else None,
                 "ece": results.ece if results else None,
@@ -142,6 +155,9 @@ def table() -> list[dict[str, Any]]:
                 "short_run": stands.short_run if stands else None,
                 "images_per_second": net.images_per_second if net else None,
                 "memory": net.memory if net else None,
+                "measured_with": throughput.conditions if throughput and net else None,
+                "latency_ms": round(1000 / alone.images_per_second, 2) if alone else None,
+                "latency_with": latency.conditions if latency and alone else None,
                 "reported": round(1 - best.error / 100, 6) if best else None,
                 "reported_source": best.source if best else None,
                 "reported_preprocessing": best.preprocessing if best else None,

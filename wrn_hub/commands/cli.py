@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
-from ..errors import Stopped, UserError, first_line, nearest
+from ..errors import Stopped, UserError, by_command, first_line, nearest
 
 __all__ = [
     "Parser", "add_options", "add_preprocessing", "checkout", "complain", "is_main_process", "options_from", "run",
@@ -50,6 +50,14 @@ def _several(kind: type) -> Callable[[str], tuple]:
     return several
 
 
+def number(text: str) -> float:
+    """A number, as one or as a fraction: 8/255."""
+    above, fraction, below = text.partition("/")
+    if fraction and float(below) == 0:
+        raise ValueError("a fraction of nothing")
+    return float(above) / float(below) if fraction else float(text)
+
+
 def add_options(parser: argparse.ArgumentParser, cls: type, defaults: dict[str, Any] | None = None) -> None:
     """An argument per field of a dataclass whose fields carry ``help`` and ``choices`` in their metadata."""
     hints = get_type_hints(cls)
@@ -69,8 +77,9 @@ def add_options(parser: argparse.ArgumentParser, cls: type, defaults: dict[str, 
             parser.add_argument(flag, type=_several(kinds[0]), default=default, help=text,
                                 metavar="NAME,NAME" if kinds[0] is str else "N,N")
         else:
+            kind = number if kinds[0] is float else kinds[0]
             parser.add_argument(
-                flag, type=kinds[0], default=default, help=text, choices=item.metadata["choices"],
+                flag, type=kind, default=default, help=text, choices=item.metadata["choices"],
                 metavar=None if item.metadata["choices"] else kinds[0].__name__.upper())
 
 
@@ -144,14 +153,15 @@ def run(main: Callable[[], None]) -> None:
     for noisy in ("timm", "httpx", "httpx2", "datasets", "huggingface_hub", "onnxscript", "onnx_ir"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        main()
+        with by_command():
+            main()
         leave_processes()
     except UserError as error:
-        complain(error)
+        complain(error.args[0])
         sys.exit(2)
     except Stopped as stop:
         if is_main_process():
-            print(f"{program()}: {stop}", file=sys.stderr)
+            print(f"{program()}: {stop.args[0]}", file=sys.stderr)
         leave_processes()
         sys.exit(128 + stop.signal)
     except ModuleNotFoundError as error:

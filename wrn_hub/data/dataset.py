@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sized
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import index as whole_number
 from typing import Self
 
 import numpy as np
@@ -89,6 +90,11 @@ class ImageDataset(Labelled):
                 f"{self.name} ({self.split}): images are {self.images.dtype} {self.images.shape}, not uint8 "
                 "(N, H, W, 3)")
         self.check_labels()
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, int]:
+        """An image, uint8 (H, W, 3), and its label; so torch's DataLoader takes the dataset as it is."""
+        number = whole_number(number)
+        return np.array(self.images[number]), int(self.labels[number])
 
     @cached_property
     def fingerprint(self) -> str:

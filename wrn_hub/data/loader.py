@@ -4,7 +4,7 @@ A small dataset fits into the memory of any device (CIFAR: 154 MB), so no worker
 image undergoes depends on (seed, epoch, its place in the epoch) alone: two processes with half the batch each see the
 images that one process sees, and a resumed run sees what the unbroken one would have seen.
 """
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import UserError
+from ..facts import mean_std
 from . import trivial_augment
 from .dataset import ImageDataset
 
@@ -146,29 +147,33 @@ class Augmentation:
 
 
 class TrainLoader:
-    """Augmented batches of one process.
+    """Augmented batches of one process; ``for images, labels in loader`` is an epoch, each time the next one.
+
+    Two loaders of one dataset and seed go through it in the same order, by the same crops and mirrors, whatever else
+    they do to the images: ``zip`` of them gives two views of each batch.
 
     Args:
         dataset: What to train on; copied to the device as it is.
         batch_size: Images a step over all processes.
-        mean: Per channel, in units of 1.
-        std: Per channel, in units of 1.
+        mean: Per channel, in units of 1; that of a known dataset where it isn't given.
+        std: Per channel, in units of 1; likewise.
         device: Where the dataset lies and the batches are made.
         augmentation: What is done to the images.
         rank: Number of this process.
         world_size: Number of processes.
 
     Raises:
-        UserError: the batch can't be shared evenly, or a crop reaches past the reflected border.
+        UserError: the batch can't be shared evenly, a crop reaches past the reflected border, or mean and standard
+            deviation aren't known.
     """
 
     def __init__(
         self,
         dataset: ImageDataset,
-        batch_size: int,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        device: torch.device,
+        batch_size: int = 128,
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
+        device: torch.device | str = "cpu",
         augmentation: Augmentation = Augmentation(),
         rank: int = 0,
         world_size: int = 1,
@@ -178,14 +183,20 @@ class TrainLoader:
             raise UserError(
                 f"crop padding {augmentation.crop_padding}: allowed are 0 to {min(dataset.images.shape[1:3]) - 1} "
                 f"for images of {dataset.images.shape[1]}x{dataset.images.shape[2]}")
+        device, (mean, std) = torch.device(device), mean_std(dataset.name, mean, std)
         self.images, self.labels = _on_device(dataset, device)
         self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
         self.batch_size, self.device, self.augmentation = batch_size, device, augmentation
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.begun = rank, world_size, 0
 
     def __len__(self) -> int:
         """Steps an epoch. The images that don't fill a last batch wait for another epoch's order."""
         return len(self.images) // self.batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The next epoch's batches: epoch 0 at first."""
+        self.begun += 1
+        return self.epoch(self.begun - 1)
 
     def epoch(self, epoch: int, size: int | None = None, first_step: int = 0) -> Iterator[Batch]:
         """Yield (images float32 (B, 3, size, size) channels_last, labels int64 (B,)) for this process.
@@ -255,9 +266,9 @@ class EvalLoader:
         self,
         dataset: ImageDataset,
         batch_size: int,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        device: torch.device,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device | str,
         size: int | None = None,
         rank: int = 0,
         world_size: int = 1,

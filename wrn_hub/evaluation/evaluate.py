@@ -29,6 +29,7 @@ from ..processes import accelerator_for, local_main_first, use_cores
 from ..record import hardware, now, versions
 from ..weights import file_sha256, staged
 from . import metrics
+from .attacks import measure_robustness
 from .corruptions import KINDS, SEVERITIES, corrupt
 from .cost import cost_of, fastest_pass
 from .file_batches import for_measuring, prepared
@@ -37,7 +38,7 @@ from .logits import check_finite, dataset_logits
 from .memory import enough_memory, most_held
 from .options import CORRUPTED_IMAGES, EvaluateOptions
 from .real_labels import read_real_labels, real_accuracy
-from .results import Corruptions, Dataset, PeakMemory, Preprocessing, Results, Speed
+from .results import Corruptions, Dataset, PeakMemory, Preprocessing, Results, Robustness, Speed
 
 __all__ = ["compared", "evaluate", "evaluate_source", "measure_again", "public_command"]
 
@@ -123,6 +124,17 @@ def _on_copies(
     return agreement, _corruptions(answers, quick, first, options.seed, clean)
 
 
+def _attacked(answers: _Answers, model: nn.Module, dataset: Images, options: EvaluateOptions) -> Robustness | None:
+    """How much of the first images the net still knows when they are attacked, where wanted."""
+    if options.attack == "none":
+        return None
+    first = _seen(dataset, answers.config, options.workers, options.attack_images)
+    quick = answers.accelerator.unwrap_model(_for_copies(model, answers.accelerator))
+    return measure_robustness(
+        quick, first, answers.accelerator, options.attack, options.eps, options.attack_images, options.seed,
+        options.batch_size, answers.index)
+
+
 def _corruptions(
     answers: _Answers, model: nn.Module, first: ImageDataset, seed: int, clean: torch.Tensor
 ) -> Corruptions:
@@ -145,7 +157,7 @@ def evaluate(
     command: str = "",
     weights_sha256: str | None = None,
 ) -> Results:
-    """Measure every image of a split once, without test-time augmentation, then mirrored and corrupted copies.
+    """Measure every image of a split once, without test-time augmentation, then copies: attacked, mirrored, corrupted.
 
     In the folder ``options.output``, if it is named, stand afterwards results.json; logits.safetensors with logits
     (float32 (N, classes)) and labels (int64 (N,)), of many classes with what :mod:`wrn_hub.evaluation.kept` says, which
@@ -192,6 +204,7 @@ def evaluate(
     kept = packed(logits, labels)
     logits = unpacked(kept)
     agreement, corruptions = _on_copies(answers, model, dataset, options, logits)
+    robustness = _attacked(answers, model, dataset, options)
     preprocessing = _preprocessing(dataset, config)
     size = preprocessing.size
     cost = cost_of(model, size)
@@ -211,6 +224,7 @@ def evaluate(
         per_class=dict(zip(dataset.classes, shares, strict=True)),
         flip_agreement=agreement,
         corruptions=corruptions,
+        robustness=robustness,
         parameters=cost.parameters,
         gmacs=cost.gmacs,
         activations=cost.activations,

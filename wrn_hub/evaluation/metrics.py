@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 
 __all__ = [
-    "Reliability", "agreement", "confusion", "interval", "most_confused", "nll", "per_class", "reliability", "top_k",
+    "Reliability", "agreement", "auroc", "confusion", "energy", "interval", "most_confused", "nll", "per_class",
+    "reliability", "top_k",
     "worst"]
 
 
@@ -56,6 +57,23 @@ def per_class(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def agreement(logits: torch.Tensor, others: torch.Tensor) -> float:
     """Share of the images that get the same answer from both, 0 to 1."""
     return float((logits.argmax(dim=1) == others.argmax(dim=1)).double().mean())
+
+
+def energy(logits: torch.Tensor) -> torch.Tensor:
+    """How much a net says at all, double (N,): the logarithm of the sum of the exponentials of its logits, which is
+    larger for images like those that it was trained on (Liu et al., arXiv:2010.03759, the negative of equation 4)."""
+    return logits.double().logsumexp(dim=1)
+
+
+def auroc(inside: torch.Tensor, outside: torch.Tensor) -> float:
+    """Area under the ROC curve: how often a score (N,) of what belongs is above one (M,) of what doesn't, 0 to 1.
+
+    Equal scores count as one half.
+    """
+    scores = outside.double().sort().values
+    below = torch.searchsorted(scores, inside.double(), right=False)
+    not_above = torch.searchsorted(scores, inside.double(), right=True)
+    return float((below + not_above).double().mean() / (2 * len(outside)))
 
 
 def worst(logits: torch.Tensor, labels: torch.Tensor, count: int = 24) -> torch.Tensor:

@@ -35,7 +35,12 @@ class EvaluateOptions:
     corruption_images: int | None = option(
         None, "measure on 50 corrupted copies of each of so many images, the first, and on all mirrored; 0: neither "
         f"(by default {CORRUPTED_IMAGES}, and 0 of large images)")
-    seed: int = option(0, "of the corruptions")
+    attack: str = option(
+        "none", "measure accuracy on images attacked by the net's own gradients: pgd, 20 steps, or fgsm, one",
+        ("none", "pgd", "fgsm"))
+    eps: float = option(8 / 255, "largest change of a pixel by the attack, of pixels divided by 255, e.g. 8/255")
+    attack_images: int = option(1000, "images to attack, the first")
+    seed: int = option(0, "of the corruptions, and of where attacks start")
     match_classes: str = option(
         "name", "whose logits are whose: by the names of the classes, where net and dataset have them, or in the order "
         "that both have them in", ("name", "order"))
@@ -47,11 +52,13 @@ class EvaluateOptions:
     def __post_init__(self) -> None:
         most = 2**32 - 1
         for name, (least, limit) in {
-                "batch_size": (1, most), "corruption_images": (0, most), "seed": (0, most), "workers": (0, most),
-                "image_size": (1, LARGEST_SIDE)}.items():
+                "batch_size": (1, most), "attack_images": (1, most), "corruption_images": (0, most), "seed": (0, most),
+                "workers": (0, most), "image_size": (1, LARGEST_SIDE)}.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= limit:
                 raise UserError(f"{name} = {value}: allowed is {least} to {limit}")
+        if not 0 < self.eps <= 1:
+            raise UserError(f"eps = {self.eps}: allowed is above 0, up to 1, of pixels divided by 255, such as 8/255")
         for item in fields(self):
             choices = item.metadata["choices"]
             chosen = getattr(self, item.name)

@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..files import read_json, write_whole
 
 __all__ = [
-    "VERSION", "Corruptions", "Dataset", "PeakMemory", "Preprocessing", "RealLabels", "Results", "Speed",
+    "VERSION", "Corruptions", "Dataset", "PeakMemory", "Preprocessing", "RealLabels", "Results", "Robustness", "Speed",
     "read_record", "strictly"]
 
 VERSION = 2
@@ -106,6 +106,37 @@ class Corruptions:
 
 
 @dataclass(frozen=True)
+class Robustness:
+    """Top-1 on the first images when they are attacked, see :mod:`wrn_hub.evaluation.attacks`.
+
+    Attributes:
+        attack: "pgd" or "fgsm".
+        eps: Largest change of a pixel, in units of 1 (pixel / 255).
+        step: Change of a step, in the same units.
+        steps: Steps of the attack.
+        images: How many, from the first on.
+        seed: Of the places that the attack starts from.
+        clean: Top-1 on the same images as they are.
+        accuracy: Share of them that are recognised as they are, and attacked too.
+    """
+
+    attack: str
+    eps: float
+    step: float
+    steps: int
+    images: int
+    seed: int
+    clean: float
+    accuracy: float
+
+    @property
+    def title(self) -> str:
+        """The attack in words."""
+        name = f"PGD-{self.steps}" if self.attack == "pgd" else self.attack.upper()
+        return f"under {name}, pixels changed by at most {255 * self.eps:.3g}/255 ({self.images:,} images)"
+
+
+@dataclass(frozen=True)
 class Speed:
     """Of one process, from normalised images in memory to logits.
 
@@ -163,6 +194,7 @@ class Results:
         top5: Share of the images whose class is among the five likeliest, 0 to 1; None below six classes.
         flip_agreement: Share of the images that get the same answer when mirrored; None where that wasn't measured.
         corruptions: None where they weren't measured.
+        robustness: None where no attack was tried.
         speed: Of inference.
         peak_memory: Of the whole process until the end of the forward passes over the split.
         processes: How many shared the work.
@@ -194,6 +226,7 @@ class Results:
     top5: float | None = None
     flip_agreement: float | None = None
     corruptions: Corruptions | None = None
+    robustness: Robustness | None = None
     speed: Speed | None = None
     peak_memory: PeakMemory | None = None
     processes: int = 1
@@ -226,6 +259,10 @@ class Results:
             lines.append(
                 f"on corrupted copies of {self.corruptions.images} images {self.corruptions.mean:.2%} "
                 f"({self.corruptions.clean:.2%} on these as they are)")
+        if self.robustness:
+            lines.append(
+                f"{self.robustness.title} {self.robustness.accuracy:.2%} "
+                f"({self.robustness.clean:.2%} on these as they are)")
         if self.flip_agreement is not None:
             lines.append(f"the same answer for {self.flip_agreement:.2%} of the mirrored images")
         size = f"{self.parameters:,} parameters, {self.gmacs:.4g} GMACs, {self.activations:.4g} M activations"

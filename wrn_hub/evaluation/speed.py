@@ -1,4 +1,5 @@
-"""How fast the nets are and how much memory they take, side by side on one machine: model_cards/speed.json.
+"""How fast the nets are and how much memory they take, side by side on one machine: model_cards/speed.json in batches,
+latency.json one image at a time.
 
 Neither depends on the weights, so nets without weights are measured too, with random ones.
 """
@@ -60,6 +61,11 @@ class SpeedTable:
     command: str
     versions: dict[str, str]
     date: str
+
+    @property
+    def conditions(self) -> str:
+        """What holds for every number: batch, precision, device and threads."""
+        return f"batch {self.batch_size}, {self.precision}, {self.hardware}"
 
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all."""

@@ -99,6 +99,10 @@ def check_config(path: str | Path) -> None:
     if not isinstance(whole, dict):
         refuse("pretrained_cfg", whole, "an object")
     arch = config.get("architecture")
+    if arch is None and isinstance(config.get("module"), str):
+        raise UserError(
+            f"{path}: of the module {config['module']}, which timm can't build: make one in Python and load "
+            "model.safetensors into it")
     if not isinstance(arch, str):
         refuse("architecture", arch, "the name of a model of timm or of wrn_hub")
     if not timm.is_model(arch):

@@ -15,7 +15,7 @@ class Teacher:
     Classes that it has in another order than the student are put in the student's, by their names.
 
     Args:
-        name: timm model, Hub id or folder of a model.
+        name: timm model, Hub id or folder of a model; or a net of timm's itself.
         student: Says how its images are normalised, and which classes there are.
         classes: Their names in the order of the logits.
         device: Where to.
@@ -24,9 +24,12 @@ class Teacher:
         UserError: there is no such model, it has no weights, or it tells other classes apart.
     """
 
-    def __init__(self, name: str, student: nn.Module, classes: tuple[str, ...], device: torch.device) -> None:
-        model = ModelSource.parse(name).create(pretrained=True)
-        index = logits_for(model, f"teacher {name}", classes, "take one that was trained on it")
+    def __init__(
+        self, name: str | nn.Module, student: nn.Module, classes: tuple[str, ...], device: torch.device | str = "cpu"
+    ) -> None:
+        model = ModelSource.parse(name).create(pretrained=True) if isinstance(name, str) else name
+        who = name if isinstance(name, str) else type(name).__name__
+        index = logits_for(model, f"teacher {who}", classes, "take one that was trained on it")
         self.index = None if index is None else index.to(device)
         self.model = model.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
         self.size = model.pretrained_cfg["input_size"][1:]

@@ -33,7 +33,7 @@ def versus_scratch(options: TrainOptions) -> tuple[TrainResult, TrainResult]:
     try:
         return tuned, train(scratch)
     except Stopped as stop:  # the one command is about both
-        both = str(stop).replace(f"--output {scratch.output} ", f"--output {tuned.folder} ")
+        both = stop.args[0].replace(f"--output {scratch.output} ", f"--output {tuned.folder} ")
         raise Stopped(both, stop.signal) from None
 
 

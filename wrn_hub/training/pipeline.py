@@ -23,7 +23,7 @@ from ..processes import local_main_first
 from .broken import without_broken
 from .options import FILES_ALONE, MEMORY_ALONE, TrainOptions
 
-__all__ = ["Images", "kind_of", "load_images", "make_loader", "settled", "usual_settings", "workers_for"]
+__all__ = ["Images", "kind_of", "load_images", "make_loader", "settled", "side_of", "usual_settings", "workers_for"]
 
 Images = ImageDataset | FileDataset
 
@@ -35,23 +35,34 @@ def kind_of(images: Images) -> str:
     return "files" if isinstance(images, FileDataset) else "memory"
 
 
-def _choose(options: TrainOptions, size: int, images: int, saved: dict[str, Any] | None) -> str:
+def side_of(images: Images) -> int:
+    """Side in pixels of images in memory, for a net that says nothing of a size.
+
+    Raises:
+        UserError: the images are in files, and may be of many sizes.
+    """
+    if isinstance(images, FileDataset):
+        raise UserError("image_size: a net that doesn't say its size, and images in files: give --image-size")
+    return images.images.shape[1]
+
+
+def _choose(options: TrainOptions, size: int | None, images: int, saved: dict[str, Any] | None) -> str:
     """The pipeline that was asked for, that the run began with, or that its images are right for."""
     if options.pipeline != "auto":
         return options.pipeline
     if saved is not None:
         return saved.get("pipeline", "memory")  # older runs knew no other
-    return usual_pipeline(size, images)
+    return "memory" if size is None else usual_pipeline(size, images)
 
 
 def load_images(
-    options: TrainOptions, size: int, folder: Path, saved: dict[str, Any] | None
+    options: TrainOptions, size: int | None, folder: Path, saved: dict[str, Any] | None
 ) -> tuple[Images, Images]:
     """(training images, images to measure on): the test split, or a part held out of the training split.
 
     Args:
         options: Name the dataset.
-        size: Side in pixels that images in memory are brought to.
+        size: Side in pixels that images in memory are brought to; None keeps them as they are.
         folder: Of the run, where images that can't be decoded are listed.
         saved: The settings that the run began with, if it is resumed.
 

@@ -81,9 +81,11 @@ def check_resumed(before: dict[str, Any], now: dict[str, Any]) -> None:
         before = {**before, "teacher": [teacher] if teacher else []}
     kept = [item.name for item in fields(TrainOptions) if item.name not in _FREE]
     other = [name for name in [*kept, "images", "classes"] if name in before and now.get(name) != before[name]]
+    if before.get("loss") != now.get("loss"):  # on record where it was somebody's own
+        other.append("loss")
     if now["allow_other_hardware"]:
         other = [name for name in other if name not in _HARDWARE]
-    said = [f"{name} = {now.get(name)} (was {before[name]})" for name in other]
+    said = [f"{name} = {now.get(name)} (was {before.get(name)})" for name in other]
     for label, (name, was) in enumerate(zip(now["class_names"], before.get("class_names", ()), strict=False)):
         if name != was and "classes" not in other:
             other.append("class_names")

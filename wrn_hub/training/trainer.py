@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +28,20 @@ from ..evaluation.memory import is_out_of_memory
 from ..facts import DATASETS
 from ..kernels.winograd import winograd
 from ..models.build import ModelSource, compiled
-from ..models.export import save_model
 from ..processes import accelerator_for, fast_precision, process_state, use_cores
 from . import checkpoint
 from .distill import Teacher
 from .folder import claimed, read_settings, write_metrics, write_settings
 from .interrupt import STOP, Interrupt
 from .memory import out_of_memory
+from .module import adopt, keep_model, name_of, own_size, with_own
 from .options import CUDA_GRAPHS, TrainOptions
 from .parts import build_model, build_optimizer, schedule, uses_winograd
-from .pipeline import Images, load_images, make_loader, workers_for
+from .pipeline import Images, load_images, make_loader, side_of, workers_for
 from .settings import changes, check_resumed, resolved
 from .state import RunState, check_saved
 from .trackers import make_trackers
-from .update import Update
+from .update import Loss, Update
 
 __all__ = ["TrainResult", "schedule", "train", "uses_winograd"]
 
@@ -57,18 +57,22 @@ class TrainResult:
         accuracy: Top-1 on the test split, or on the images held out, after the last epoch, 0 to 1.
         measured: "test" or "held_out".
         seconds: Wall-clock, reading the data and measuring included.
+        model: The net that was measured and kept, in evaluation mode: with ``ema_decay`` the moving average.
+        loading: A line of Python that loads it from the folder.
     """
 
     folder: Path
     accuracy: float
     measured: str
     seconds: float
+    model: nn.Module
+    loading: str
 
     def summary(self) -> str:
         """Two lines for the screen: how good, how long, and how to load the model."""
         return (
             f"{self.measured.replace('_', '-')} accuracy {self.accuracy:.2%} in {self.seconds:.0f} s\n"
-            f'timm.create_model("local-dir:{self.folder / "model"}", pretrained=True) loads the model')
+            f"{self.loading} loads the model")
 
 
 @dataclass
@@ -120,6 +124,9 @@ def train(
     recipe: str | None = None,
     data: tuple[Images, Images] | None = None,
     after_step: Callable[[], None] | None = None,
+    *,
+    model: nn.Module | None = None,
+    loss: Loss | None = None,
 ) -> TrainResult:
     """Train a model as the options say; see :class:`TrainOptions`.
 
@@ -131,6 +138,15 @@ def train(
         recipe: Name of the recipe that the options come from, for the record.
         data: Images to train on and to measure on, in place of the dataset that the options name.
         after_step: Called after every step; what it raises ends the training.
+        model: Any module that takes images float32 (B, 3, H, W), normalised, and returns logits (B, classes), in place
+            of the net that the options name. It is trained in place. Its ``pretrained_cfg``, where it has one, says how
+            images are normalised.
+        loss: ``loss(model, images, labels)``, in place of the cross entropy: see :data:`wrn_hub.training.update.Loss`.
+            It is called once a batch (twice with SAM) under the options' precision, with torch's generators seeded by
+            seed, epoch and step, so that a run is resumed bit for bit unless the loss keeps something of its own.
+            ``label_smoothing`` is 0 then.
+
+    Both are on record by their names: to go on with a run, give them again.
 
     Raises:
         UserError: bad options or data, of which nothing has been written then; a folder in which another process
@@ -138,17 +154,19 @@ def train(
         Stopped: SIGTERM or Ctrl-C came; the state is saved.
     """
     started = time.perf_counter()
+    options = with_own(options, model, loss)
     use_cores(options.threads)
     claim = claimed(options, process_state())
     with Interrupt(options.checkpoint_minutes) as interrupt, _in_one_line(options), claim as folder:
-        run = prepare(options, recipe, folder, interrupt, data)
+        run = prepare(options, recipe, folder, interrupt, data, model, loss)
         for number in range(len(run.state.history), options.epochs):
             row = epoch(run, number, after_step)
             if (number + 1) % options.eval_every == 0 or number + 1 == options.epochs:
                 row |= measure(run)
             keep(run, row)
-        accuracy = finish(run)
-    return TrainResult(folder, accuracy, run.measured, time.perf_counter() - started)
+        accuracy, loading = finish(run, own=model is not None)
+    return TrainResult(
+        folder, accuracy, run.measured, time.perf_counter() - started, run.state.result, loading)
 
 
 @contextmanager
@@ -177,7 +195,7 @@ def _in_one_line(options: TrainOptions) -> Iterator[None]:
 
 def prepare(
     options: TrainOptions, recipe: str | None, folder: Path, interrupt: Interrupt,
-    data: tuple[Images, Images] | None,
+    data: tuple[Images, Images] | None, own: nn.Module | None = None, loss: Loss | None = None,
 ) -> Run:
     """Put a run together, as new or as its newest checkpoint left it; what is wrong with it is found here.
 
@@ -187,6 +205,8 @@ def prepare(
         folder: Of the run, which nobody else works in.
         interrupt: Started when all is ready.
         data: As given.
+        own: The model, as given.
+        loss: As given.
     """
     device = process_state().device
     precision = fast_precision(device) if options.precision == "auto" else options.precision
@@ -199,13 +219,16 @@ def prepare(
     set_seed(options.seed)
     torch.backends.cudnn.benchmark = True  # shapes stay the same for thousands of steps
 
-    source = ModelSource.parse(options.model)
-    size = options.image_size or source.size
+    source = ModelSource.parse(options.model) if own is None else ModelSource(options.model, {})
+    size = options.image_size or (source.size if own is None else own_size(own))
     before = (saved.get("settings") or read_settings(folder)) if saved else None  # older checkpoints don't carry them
     training, test = data or load_images(options, size, folder, before)
-    model = build_model(source, options, training, size)
+    size = size or side_of(training)
+    options = replace(options, dataset=training.name) if data else options
+    model = build_model(source, options, training, size) if own is None else adopt(own, options, training, size)
     by_winograd = uses_winograd(options, precision, device)
     settings = resolved(options, recipe, source, model, training, test, accelerator, precision, by_winograd)
+    settings |= {key: name_of(given) for key, given in (("module", own), ("loss", loss)) if given is not None}
     if saved and before:
         _compare(settings, before, saved)
     loader = make_loader(options, settings, training, accelerator)
@@ -232,7 +255,7 @@ def prepare(
 
     parts = options.progressive_sizes or (size,)
     sizes = [parts[number * len(parts) // options.epochs] for number in range(options.epochs)]
-    update = Update(options, accelerator, model, optimizer, len(training.classes), teachers)
+    update = Update(options, accelerator, model, optimizer, len(training.classes), teachers, loss)
     run = Run(
         options, settings, run_id, folder, accelerator, interrupt, training, loader, test, sizes, net, state, scheduler,
         update, updates)
@@ -459,13 +482,19 @@ def _line(row: dict[str, Any], measured: str, epochs: int, left: float) -> str:
         + f"{row['images_per_second']:.0f} images/s, {row['seconds']:.0f} s, about {math.ceil(left / 60)} min left")
 
 
-def finish(run: Run) -> float:
-    """Write the model, close the trackers, and return the accuracy after the last epoch."""
-    result = run.state.result.eval()
+def finish(run: Run, own: bool = False) -> tuple[float, str]:
+    """Write the model, close the trackers, and return the accuracy after the last epoch and how the model is loaded.
+
+    Args:
+        run: Whose.
+        own: Whether the model was brought as a module.
+    """
+    run.accelerator.unwrap_model(run.net, keep_fp32_wrapper=False)  # the net computes in its own precision again
+    result, loading = run.state.result.eval(), ""
     if run.accelerator.is_main_process:
         tag = run.training.name if run.training.name in DATASETS else None
-        save_model(result, run.folder / "model", tag=tag, classes=run.training.classes)
+        loading = keep_model(result, own, run.folder / "model", tag, run.training.classes)
     for tracker in run.accelerator.trackers:
         tracker.finish()
     run.accelerator.wait_for_everyone()
-    return run.state.history[-1][f"{run.measured}_accuracy"]
+    return run.state.history[-1][f"{run.measured}_accuracy"], loading

@@ -1,4 +1,5 @@
 """One batch: mixed, forward, compared with its targets and its teachers, backward, once more with SAM, and the step."""
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -7,12 +8,17 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import nn
 
+from ..errors import UserError
 from .distill import Teacher, distillation
 from .mixing import mix
 from .options import TrainOptions
 from .sam import uphill
 
-__all__ = ["Update"]
+__all__ = ["Loss", "Update"]
+
+# Takes the model, images float32 (B, 3, H, W) and labels int64 (B,), with mixup or CutMix float32 (B, classes); returns
+# the loss, a scalar, and the logits (B, classes) that are counted as the answers to the images.
+Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 class Update:
@@ -25,14 +31,15 @@ class Update:
         optimizer: Prepared by the accelerator.
         classes: Number of classes.
         teachers: The nets to learn from too, by the mean of their logits.
+        loss: In place of the cross entropy and the teachers.
     """
 
     def __init__(
         self, options: TrainOptions, accelerator: Accelerator, bare: nn.Module, optimizer: Any, classes: int,
-        teachers: list[Teacher],
+        teachers: list[Teacher], loss: Loss | None = None,
     ) -> None:
         self.options, self.accelerator, self.bare, self.optimizer = options, accelerator, bare, optimizer
-        self.classes, self.teachers = classes, teachers
+        self.classes, self.teachers, self.loss = classes, teachers, loss
         self.rho = options.sam_rho or options.asam_rho
 
     def __call__(
@@ -71,7 +78,7 @@ class Update:
             self.optimizer.zero_grad()
         return loss, correct
 
-    def _loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def _usual_loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Of classes int64 (B,) or of their probabilities (B, classes)."""
         smoothing = self.options.label_smoothing
         if not self.options.bce:
@@ -88,10 +95,28 @@ class Update:
         options = self.options
         with nullcontext() if share else self.accelerator.no_sync(net):
             with self.accelerator.autocast():
-                logits = net(images)
-                loss = self._loss(logits, targets)
+                if self.loss:
+                    loss, logits = _checked(self.loss(net, images, targets), len(images), self.classes)
+                else:
+                    logits = net(images)
+                    loss = self._usual_loss(logits, targets)
                 if guide is not None:
                     taught = distillation(logits, guide, options.distill_temperature)
                     loss = torch.lerp(loss, taught, options.distill_weight)
             self.accelerator.backward(loss / batches)
         return loss.detach(), logits.detach()
+
+
+def _checked(returned: Any, images: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What somebody's own loss returned, if it is what the trainer needs.
+
+    Raises:
+        UserError: it isn't; says what it is.
+    """
+    parts = returned if isinstance(returned, tuple | list) else (returned,)
+    shapes = [tuple(part.shape) if isinstance(part, torch.Tensor) else type(part).__name__ for part in parts]
+    if shapes != [(), (images, classes)]:
+        raise UserError(
+            f"loss returned {', '.join(map(str, shapes))}: needed are the loss, a tensor of shape (), and the logits "
+            f"of the images, of shape {(images, classes)}")
+    return parts[0], parts[1]
