@@ -6,7 +6,7 @@ from typing import get_args, get_origin, get_type_hints
 
 from ..errors import UserError
 from ..facts import check_mean_std
-from ..options import option
+from ..options import documented, option
 
 __all__ = ["CUDA_GRAPHS", "PACE", "PLACES", "TrainOptions", "option"]
 
@@ -30,6 +30,7 @@ _ALLOWED: dict[str, tuple[float, float | None]] = {
 _KINDS = {int: (Integral, "a whole number"), float: (Real, "a number"), str: (str, "text")}
 
 
+@documented
 @dataclass
 class TrainOptions:
     """Settings of one training run; the defaults are those of ``scripts/train.py``.
@@ -38,16 +39,16 @@ class TrainOptions:
         UserError: a value outside what is allowed.
     """
 
-    # what is trained
-    model: str = option("wrn_16_2", "timm model with or without a tag, Hub id (hf-hub:org/name), or folder of a model")
+    model: str = option(
+        "wrn_16_2", "timm model with or without a tag, Hub id (hf-hub:org/name), or folder of a model or of a run",
+        group="what is trained")
     pretrained: bool = option(False, "start from the pretrained weights; those of a Hub id or folder are used anyway")
     drop_rate: float | None = option(None, "dropout before the classifier")
     block_drop_rate: float | None = option(None, "dropout between the convolutions of a block (Wide ResNets)")
     drop_path_rate: float | None = option(None, "stochastic depth")
     freeze: bool = option(False, "train the classifier alone; the rest stays as it is, BatchNorm's statistics too")
 
-    # on what
-    dataset: str = option("cifar10", "cifar10, cifar100, svhn, sample, a Hub id, or a folder")
+    dataset: str = option("cifar10", "cifar10, cifar100, svhn, sample, a Hub id, or a folder", group="on what")
     data_dir: str | None = option(None, "folder that holds the dataset; without it, the Hub's cache or the Hub")
     held_out: int = option(0, "images of the training split to measure on instead of the test split, for tuning")
     image_size: int | None = option(None, "side in pixels that images are brought to; the model's own by default")
@@ -58,8 +59,7 @@ class TrainOptions:
     progressive_sizes: tuple[int, ...] = option(
         (), "sides in pixels, each for an equal share of the epochs, e.g. 16,24,32: earlier epochs cost less")
 
-    # how often and how fast
-    epochs: int = option(30, "passes over the training split")
+    epochs: int = option(30, "passes over the training split", group="how often and how fast")
     batch_size: int = option(128, "images a step over all processes")
     accumulate: int = option(1, "batches whose gradients are added up before a step")
     optimizer: str = option(
@@ -79,8 +79,8 @@ class TrainOptions:
     ema_decay: float = option(
         0.0, "decay a step of the moving average of the weights, which is then the result; 0: none")
 
-    # regularisation
-    crop_padding: int = option(4, "largest shift of the random crop in pixels; the border is reflected")
+    crop_padding: int = option(
+        4, "largest shift of the random crop in pixels; the border is reflected", group="regularisation")
     flip: str = option(
         "auto", "mirror at random or in every other epoch; auto: the latter, unless the dataset is of digits",
         ("auto", "alternating", "random", "none"))
@@ -97,9 +97,9 @@ class TrainOptions:
     distill_weight: float = option(0.9, "share of the teacher in the loss")
     distill_temperature: float = option(4.0, "by what the logits are divided before they are compared")
 
-    # on which machine
     precision: str = option(
-        "auto", "auto: bf16 where the hardware computes in it, else fp32", ("auto", "fp32", "bf16", "fp16"))
+        "auto", "auto: bf16 where the hardware computes in it, else fp32", ("auto", "fp32", "bf16", "fp16"),
+        group="on which machine")
     channels_last: bool = option(True, "channels_last memory layout")
     winograd: str = option(
         "auto", "3x3 convolutions by Winograd's algorithm on a CPU: about twice as fast; auto: where a C++ compiler is "
@@ -110,8 +110,7 @@ class TrainOptions:
         ("none", "default", "reduce-overhead", "max-autotune"))
     grad_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
 
-    # what is kept
-    seed: int = option(0, "seed of the weights, the order and the augmentation")
+    seed: int = option(0, "seed of the weights, the order and the augmentation", group="what is kept")
     eval_every: int = option(1, "epochs between two measurements; the last epoch is always measured")
     output: str | None = option(None, "folder of the run; by default the next free runs/MODEL.DATASET.NUMBER")
     checkpoint_minutes: float = option(
