@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from torchvision.transforms import v2
 
-from wrn_hub.data import load_dataset, sample
+from wrn_hub.data import load_dataset, load_files, sample
 from wrn_hub.data.cache import cache_folder, cached
 from wrn_hub.data.encoded import decode, resize_and_crop
 from wrn_hub.data.official import FOLDERS, read_pickle
@@ -1031,3 +1031,69 @@ def test_bad_names_and_options(tmp_path, monkeypatch, name, split, options, said
     with pytest.raises(UserError, match=said) as caught:
         load_dataset(name, split, **options)
     assert "\n" not in str(caught.value)
+
+
+# images that stay in their files
+
+def kinds_of_sources(tmp_path):
+    """The same ten images as a folder, and as two parquet files of several groups of rows."""
+    import pyarrow.parquet as pq
+
+    images, labels = noise(10, 32), [0] * 5 + [1] * 5
+    for number, pixels in enumerate(images):
+        path = tmp_path / "folder" / "train" / f"class{number // 5}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(pixels))
+    write_parquet(tmp_path / "parquet" / "train-00000-of-00002.parquet", images[:3], labels[:3])
+    write_parquet(tmp_path / "parquet" / "train-00001-of-00002.parquet", images[3:], labels[3:])
+    for path in (tmp_path / "parquet").iterdir():
+        table = pq.read_table(path)
+        pq.write_table(table, path, row_group_size=2)
+    return images, labels
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet"])
+def test_images_in_files_are_read_one_by_one_by_whoever_has_them(tmp_path, kind):
+    images, labels = kinds_of_sources(tmp_path)
+    files = load_files(str(tmp_path / kind), "train")
+    assert len(files) == 10 and files.labels.tolist() == labels
+    for place in [7, 0, 9, 3, 3, 2]:
+        where, data = files.images[place]
+        assert np.array_equal(decode(data, where), images[place])
+    worker = pickle.loads(pickle.dumps(files))
+    assert [data for _, data in worker.images] == [files.images[place][1] for place in range(10)]
+    assert worker.fingerprint == files.fingerprint
+    assert np.array_equal(load_dataset(str(tmp_path / kind), "train").images, images)
+
+    some = files.subset(np.array([8, 1, 5])).subset(np.array([2, 0]))
+    assert [data for _, data in some.images] == [files.images[place][1] for place in (5, 8)]
+    assert some.labels.tolist() == [1, 1] and some.fingerprint != files.fingerprint
+    rest, held = files.held_out(4, seed=3)
+    same = load_dataset(str(tmp_path / kind), "train").held_out(4, seed=3)
+    assert [decode(data, where).tolist() for where, data in held.images] == same[1].images.tolist()
+    assert len(rest) == 6 and held.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_official_files_are_images_too(tmp_path):
+    images, labels = write_official(tmp_path / FOLDERS["cifar10"])
+    files = load_files("cifar10", "train", tmp_path)
+    assert np.array_equal(decode(files.images[7][1], ""), images[7]) and files.labels.tolist() == labels
+
+
+def test_the_fingerprint_of_files_is_that_of_their_names_sizes_and_labels(tmp_path):
+    kinds_of_sources(tmp_path)
+    shutil.copytree(tmp_path / "folder", tmp_path / "copy")
+    first, copy = (load_files(str(tmp_path / name), "train").fingerprint for name in ("folder", "copy"))
+    assert first == copy
+    (tmp_path / "copy" / "train" / "class0" / "0.png").write_bytes(b"another size")
+    assert load_files(str(tmp_path / "copy"), "train").fingerprint != first
+    (tmp_path / "folder" / "train" / "class0" / "0.png").rename(tmp_path / "folder" / "train" / "class1" / "0.png")
+    assert load_files(str(tmp_path / "folder"), "train").fingerprint != first
+
+
+def test_an_image_that_is_gone_is_named(tmp_path):
+    kinds_of_sources(tmp_path)
+    files = load_files(str(tmp_path / "folder"), "train")
+    (tmp_path / "folder" / "train" / "class1" / "6.png").unlink()
+    with pytest.raises(UserError, match=r"class1/6\.png: No such file"):
+        files.images[6]

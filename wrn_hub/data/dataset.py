@@ -1,17 +1,67 @@
 """What every source of images becomes: one array of pixels, one of labels, and the names of the classes."""
 import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sized
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
 from ..errors import UserError
 
-__all__ = ["ImageDataset"]
+__all__ = ["ImageDataset", "Labelled"]
+
+
+class Labelled(ABC):
+    """What holds for a split of labelled images, in whatever form they are."""
+
+    name: str
+    split: str
+    images: Sized
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @abstractmethod
+    def subset(self, index: np.ndarray) -> Self:
+        """The images at ``index``, in that order."""
+
+    def check_labels(self) -> None:
+        """Refuse labels that aren't one an image, each of a class."""
+        where = f"{self.name} ({self.split})"
+        if not len(self.images) or self.labels.shape != (len(self.images),):
+            raise UserError(
+                f"{where}: {len(self.images)} images and labels of shape {self.labels.shape}; need one label an image")
+        if self.labels.min() < 0 or self.labels.max() >= len(self.classes):
+            raise UserError(
+                f"{where}: labels run from {self.labels.min()} to {self.labels.max()}, "
+                f"but {len(self.classes)} classes allow 0 to {len(self.classes) - 1}")
+
+    def held_out(self, count: int, seed: int = 0) -> tuple[Self, Self]:
+        """Part the split in two: (all but ``count`` images, ``count`` images drawn evenly from every class).
+
+        Raises:
+            UserError: fewer than one image a class would be held out, or none would be left to train on.
+        """
+        if not len(self.classes) <= count < len(self):
+            raise UserError(
+                f"can't hold out {count} of {len(self)} images of {len(self.classes)} classes: "
+                f"allowed are {len(self.classes)} to {len(self) - 1}")
+        order = np.random.default_rng(seed).permutation(len(self))
+        # the n-th image of each class comes before the (n+1)-th of any
+        ranks = np.empty(len(self), dtype=np.int64)
+        for label in range(len(self.classes)):
+            of_class = order[self.labels[order] == label]
+            ranks[of_class] = np.arange(len(of_class))
+        order = order[np.argsort(ranks[order], kind="stable")]
+        return self.subset(np.sort(order[count:])), self.subset(np.sort(order[:count]))
 
 
 @dataclass(frozen=True)
-class ImageDataset:
+class ImageDataset(Labelled):
     """A split of an image-classification dataset, in memory or memory-mapped.
 
     Attributes:
@@ -34,19 +84,11 @@ class ImageDataset:
     revision: str | None = None
 
     def __post_init__(self) -> None:
-        where = f"{self.name} ({self.split})"
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] != 3:
-            raise UserError(f"{where}: images are {self.images.dtype} {self.images.shape}, not uint8 (N, H, W, 3)")
-        if not len(self.images) or self.labels.shape != self.images.shape[:1]:
             raise UserError(
-                f"{where}: {len(self.images)} images and labels of shape {self.labels.shape}; need one label an image")
-        if self.labels.min() < 0 or self.labels.max() >= len(self.classes):
-            raise UserError(
-                f"{where}: labels run from {self.labels.min()} to {self.labels.max()}, "
-                f"but {len(self.classes)} classes allow 0 to {len(self.classes) - 1}")
-
-    def __len__(self) -> int:
-        return len(self.images)
+                f"{self.name} ({self.split}): images are {self.images.dtype} {self.images.shape}, not uint8 "
+                "(N, H, W, 3)")
+        self.check_labels()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -59,22 +101,3 @@ class ImageDataset:
     def subset(self, index: np.ndarray) -> "ImageDataset":
         """The images at ``index``, in that order."""
         return replace(self, images=self.images[index], labels=self.labels[index])
-
-    def held_out(self, count: int, seed: int = 0) -> tuple["ImageDataset", "ImageDataset"]:
-        """Part the split in two: (all but ``count`` images, ``count`` images drawn evenly from every class).
-
-        Raises:
-            UserError: fewer than one image a class would be held out, or none would be left to train on.
-        """
-        if not len(self.classes) <= count < len(self):
-            raise UserError(
-                f"can't hold out {count} of {len(self)} images of {len(self.classes)} classes: "
-                f"allowed are {len(self.classes)} to {len(self) - 1}")
-        order = np.random.default_rng(seed).permutation(len(self))
-        # the n-th image of each class comes before the (n+1)-th of any
-        ranks = np.empty(len(self), dtype=np.int64)
-        for label in range(len(self.classes)):
-            of_class = order[self.labels[order] == label]
-            ranks[of_class] = np.arange(len(of_class))
-        order = order[np.argsort(ranks[order], kind="stable")]
-        return self.subset(np.sort(order[count:])), self.subset(np.sort(order[:count]))

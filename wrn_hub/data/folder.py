@@ -3,13 +3,12 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError, first_line
-from .encoded import EncodedSplit, image_bytes, printable
+from .encoded import EncodedSplit, ImageFiles, printable
 from .splits import choose_split, kind_of_split
 
 __all__ = ["SUFFIXES", "image_files", "read_folder"]
@@ -82,11 +81,6 @@ def _fifth(folder: Path, found: list[Path], split: str) -> list[Path]:
         raise UserError(f"class folder {folder} holds one image: two are needed to train on one and test on the other")
     testing = max(1, round(len(found) / 5))
     return sorted(found[:testing] if split == "test" else found[testing:])
-
-
-def _read(paths: list[Path]) -> Iterator[tuple[str, bytes]]:
-    for path in paths:
-        yield printable(path), image_bytes(path)
 
 
 def _holds_images(folder: Path) -> bool:
@@ -163,4 +157,4 @@ def read_folder(folder: Path, split: str) -> EncodedSplit:
     paths = [path for name in files for path in files[name]]
     places = {name: place for place, name in enumerate(classes)}
     labels = np.repeat([places[name] for name in files], [len(found) for found in files.values()])
-    return EncodedSplit(_read(paths), labels.astype(np.int64), tuple(classes), tuple(paths))
+    return EncodedSplit(ImageFiles(folder, paths), labels.astype(np.int64), tuple(classes))

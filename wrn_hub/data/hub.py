@@ -2,9 +2,10 @@
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from ..errors import UserError
 from ..facts import DatasetFacts
 from ..weights import endpoint_problem
-from .encoded import EncodedSplit, image_bytes
+from .encoded import EncodedSplit, Images, image_bytes
 from .splits import choose_split, kind_of_split, labels_by_name
 
 __all__ = ["holds_parquet", "read_hub", "read_parquet"]
@@ -83,25 +84,19 @@ def _check_images(kind: Any, where: str) -> None:
             "cast_column(..., datasets.Image()) and to_parquet")
 
 
-def _images(arrays: Iterable[Any], where: str) -> Iterator[tuple[str, bytes]]:
-    """The bytes of an Image column; a cell has them itself or names a local file."""
-    number = 0
-    for array in arrays:
-        for cell in array:
-            place = f"{where}: image {number}"
-            number += 1
-            try:
-                value = cell.as_py() or {}
-            except UnicodeDecodeError as error:
-                raise UserError(f"{place}: its path is not UTF-8 ({error.reason})") from None
-            if isinstance(value, bytes):
-                yield place, value
-            elif value.get("bytes") is not None:
-                yield place, value["bytes"]
-            elif value.get("path") and Path(value["path"]).is_file():
-                yield value["path"], image_bytes(Path(value["path"]))
-            else:
-                raise UserError(f"{place} is missing: its cell has no bytes and its path is {value.get('path')}")
+def _image(cell: Any, place: str) -> tuple[str, bytes]:
+    """What a cell of an Image column holds, or the local file that it names."""
+    try:
+        value = cell.as_py() or {}
+    except UnicodeDecodeError as error:
+        raise UserError(f"{place}: its path is not UTF-8 ({error.reason})") from None
+    if isinstance(value, bytes):
+        return place, value
+    if value.get("bytes") is not None:
+        return place, value["bytes"]
+    if value.get("path") and Path(value["path"]).is_file():
+        return value["path"], image_bytes(Path(value["path"]))
+    raise UserError(f"{place} is missing: its cell has no bytes and its path is {value.get('path')}")
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
@@ -124,12 +119,13 @@ def holds_parquet(folder: Path) -> bool:
 
 @dataclass(frozen=True)
 class _Shard:
-    """What the schema of a parquet file says."""
+    """What the metadata of a parquet file say; of its groups the numbers of their rows."""
 
     path: Path
     image: str
     label: str
     names: tuple[str, ...]
+    groups: tuple[int, ...]
 
     @classmethod
     def read(cls, path: Path, facts: DatasetFacts | None) -> "_Shard":
@@ -137,7 +133,9 @@ class _Shard:
         import pyarrow.parquet as pq
 
         try:
-            schema = pq.read_schema(path)
+            with pq.ParquetFile(path) as file:
+                schema, metadata = file.schema_arrow, file.metadata
+                groups = tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _unreadable(path, error) from error
         try:
@@ -150,30 +148,120 @@ class _Shard:
                 f"{path}: its metadata isn't what the datasets library writes; save a copy with to_parquet") from None
         image, label, names = _columns(features, facts, str(path))
         _check_images(schema.field(image).type, f"{path}: {image}")
-        return cls(path, image, label, names)
-
-    def column(self, name: str) -> Iterator[Any]:
-        """The column's arrays, of at most 1,000 rows."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            with pq.ParquetFile(self.path) as file:
-                for batch in file.iter_batches(batch_size=1000, columns=[name]):
-                    yield batch.column(0)
-        except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
-            raise _unreadable(self.path, error) from error
+        return cls(path, image, label, names, groups)
 
     def labels(self) -> np.ndarray:
         import pyarrow as pa
 
-        arrays = list(self.column(self.label))
+        arrays = list(_column_of(self.path, self.label))
         return _labels(pa.chunked_array(arrays), str(self.path)) if arrays else np.empty(0, dtype=np.int64)
 
 
-def _images_of(shards: Iterable[_Shard]) -> Iterator[tuple[str, bytes]]:
-    for shard in shards:
-        yield from _images(shard.column(shard.image), str(shard.path))
+def _column_of(path: Path, name: str) -> Iterator[Any]:
+    """The column's arrays, of at most 1,000 rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1000, columns=[name]):
+                yield batch.column(0)
+    except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from error
+
+
+class ParquetImages(Images):
+    """A column of parquet files. Its :meth:`~Images.identity` covers the files' names and sizes.
+
+    A parquet file gives a group of rows at a time, in the Hub's datasets of images usually 100; the last group is kept,
+    so in order, or nearly, each is read once.
+
+    Args:
+        paths: The files.
+        column: The column.
+        groups: For each file the rows of each of its groups.
+    """
+
+    def __init__(self, paths: Sequence[Path], column: str, groups: Sequence[Sequence[int]]) -> None:
+        self._paths, self.column = tuple(paths), column
+        rows = [(file, group, count) for file, counts in enumerate(groups) for group, count in enumerate(counts)]
+        self._groups = np.array(rows, dtype=np.int64).reshape(-1, 3)
+        self._ends = self._groups[:, 2].cumsum()
+        self._first = np.cumsum([0, *(sum(counts) for counts in groups)])
+        self._kept: tuple[int, Any] = (-1, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": (-1, None)}
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def __getitem__(self, place: int) -> tuple[str, bytes]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        number = int(np.searchsorted(self._ends, place, side="right"))
+        file, group, count = self._groups[number]
+        path = self._paths[file]
+        if self._kept[0] != number:
+            try:
+                with pq.ParquetFile(path) as opened:
+                    self._kept = number, opened.read_row_group(group, columns=[self.column]).column(0)
+            except (pa.ArrowException, OSError, KeyError, IndexError, UnicodeDecodeError) as error:
+                raise _unreadable(path, error) from error
+        cell = self._kept[1][int(place - self._ends[number] + count)]
+        return _image(cell, f"{path}: image {place - self._first[file]}")
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        for path in self._paths:
+            cells = chain.from_iterable(_column_of(path, self.column))
+            yield from (_image(cell, f"{path}: image {number}") for number, cell in enumerate(cells))
+
+    @property
+    def files(self) -> Iterable[Path]:
+        return self._paths
+
+    def identity(self) -> bytes:
+        return _names_and_sizes(self._paths)
+
+
+class HubImages(Images):
+    """A column of a dataset that the ``datasets`` library has, memory-mapped. Its :meth:`~Images.identity` covers the
+    Hub's id, the split, the number of rows, and the commit or, where that isn't known, the cached files' names and
+    sizes.
+
+    Args:
+        dataset: Of the ``datasets`` library.
+        column: The column.
+        where: What to call the dataset in an error.
+        revision: The commit on the Hub.
+    """
+
+    def __init__(self, dataset: Any, column: str, where: str, revision: str | None) -> None:
+        self._dataset = dataset.select_columns([column]).with_format("arrow")
+        self.column, self._where, self._revision = column, where, revision
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, place: int) -> tuple[str, bytes]:
+        return _image(self._dataset[place].column(0)[0], f"{self._where}: image {place}")
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        cells = chain.from_iterable(table.column(0) for table in self._dataset.iter(1000))
+        return (_image(cell, f"{self._where}: image {number}") for number, cell in enumerate(cells))
+
+    @property
+    def files(self) -> Iterable[Path]:
+        return [Path(file["filename"]) for file in self._dataset.cache_files]
+
+    def identity(self) -> bytes:
+        source = self._revision.encode() if self._revision else _names_and_sizes(self.files)
+        return repr((self._where, str(self._dataset.split), len(self), source)).encode()
+
+
+def _names_and_sizes(paths: Iterable[Path]) -> bytes:
+    return repr([(path.name, path.stat().st_size) for path in paths]).encode()
 
 
 def read_parquet(folder: Path, split: str, where: str, facts: DatasetFacts | None = None) -> EncodedSplit:
@@ -214,7 +302,8 @@ def read_parquet(folder: Path, split: str, where: str, facts: DatasetFacts | Non
         training = _Shard.read(available[choose_split("train", available, where)][0], None)
         classes, elsewhere = training.names, str(training.path)
     labels = [labels_by_name(shard.labels(), shard.names, classes, str(shard.path), elsewhere) for shard in shards]
-    return EncodedSplit(_images_of(shards), np.concatenate(labels), classes, tuple(paths), first.image)
+    images = ParquetImages(paths, first.image, [shard.groups for shard in shards])
+    return EncodedSplit(images, np.concatenate(labels), classes)
 
 
 @contextmanager
@@ -288,5 +377,5 @@ def read_hub(hub_id: str, split: str, facts: DatasetFacts | None = None) -> Enco
     files = tuple(Path(file["filename"]) for file in chosen.cache_files)
     # the datasets library names the folder of what it cached by the commit
     commits = [file.parent.name for file in files if re.fullmatch("[0-9a-f]{40}", file.parent.name)]
-    images = _images(chosen.data.column(image).chunks, hub_id)
-    return EncodedSplit(images, labels, classes, files, image, commits[0] if commits else None)
+    revision = commits[0] if commits else None
+    return EncodedSplit(HubImages(chosen, image, hub_id, revision), labels, classes, revision)

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError, first_line
+from ..facts import DATASETS
 from ..pickles import StandIn, unpickle
+from .encoded import EncodedSplit, PixelImages
 
 __all__ = ["FOLDERS", "find_official", "read_official", "read_pickle"]
 
@@ -96,21 +98,18 @@ def find_official(folder: Path) -> str | None:
     return None
 
 
-def read_official(dataset: str, split: str, folder: Path) -> tuple[np.ndarray, np.ndarray, list[Path]]:
-    """Read a split from the official files; CIFAR-100 with its fine labels.
+def read_official(dataset: str, split: str, folder: Path) -> EncodedSplit:
+    """Read a split from the official files, whose images are pixels of 32x32; CIFAR-100 with its fine labels.
 
     Args:
         dataset: "cifar10" or "cifar100".
         split: "train" or "test".
         folder: The folder that holds the files themselves.
 
-    Returns:
-        uint8 (N, 32, 32, 3) and int64 (N,), in the files' order, and the files.
-
     Raises:
         UserError: a file is missing, damaged, or asks for more than arrays.
     """
     files = [folder / name for name in _FILES[dataset, split]]
     parts = [read_pickle(path, "data", "labels" if dataset == "cifar10" else "fine_labels") for path in files]
-    images, labels = zip(*parts, strict=True)
-    return np.concatenate(images), np.concatenate(labels), files
+    images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return EncodedSplit(PixelImages(images, f"{dataset} ({split})", files), labels, DATASETS[dataset].classes)

@@ -7,13 +7,14 @@ from ..errors import UserError, nearest
 from ..facts import DATASETS
 from .cache import cached
 from .dataset import ImageDataset
-from .encoded import EncodedSplit, stack
+from .encoded import EncodedSplit, PixelImages, decode, stack
+from .files import FileDataset
 from .folder import read_folder
 from .hub import holds_parquet, read_hub, read_parquet
 from .official import FOLDERS, find_official, read_official
 from .sample import SAMPLE
 
-__all__ = ["load_dataset"]
+__all__ = ["load_dataset", "load_files"]
 
 
 def _locate(name: str, data_dir: Path | None) -> tuple[str, Path | None]:
@@ -63,6 +64,32 @@ def _check_labels(split: EncodedSplit, where: str) -> None:
             "the training split (--held-out)")
 
 
+def load_files(name: str, split: str, data_dir: str | os.PathLike | None = None) -> FileDataset:
+    """Load a split of a dataset, but for its images, which stay in their files; see :func:`load_dataset`.
+
+    Raises:
+        UserError: there is no such dataset or split; a label is missing or out of range; a class is one that the
+            training split lacks; the network is needed and not there.
+    """
+    if split not in ("train", "test"):
+        raise UserError(f"split {split!r}: allowed are train and test")
+    data_dir = Path(data_dir).expanduser() if data_dir is not None else None
+    if data_dir is not None and not data_dir.is_dir():
+        raise UserError(f"data folder {data_dir}: no such folder")
+    name, folder = _locate(name, data_dir)
+    facts = DATASETS.get(name)
+    if folder is None:
+        encoded = read_hub(facts.hub_id if facts else name, split, facts)
+    elif find_official(folder) == name:
+        encoded = read_official(name, split, folder)
+    elif holds_parquet(folder):
+        encoded = read_parquet(folder, split, f"{folder} ({split})", facts)
+    else:
+        encoded = read_folder(folder, split)
+    _check_labels(encoded, f"{name} ({split})")
+    return FileDataset(name, split, encoded.images, encoded.labels, encoded.classes, encoded.revision)
+
+
 def load_dataset(
     name: str, split: str, data_dir: str | os.PathLike | None = None, size: int | None = None
 ) -> ImageDataset:
@@ -99,29 +126,14 @@ def load_dataset(
             a class is one that the training split lacks; images differ in size and none is given; the network is
             needed and not there.
     """
-    if split not in ("train", "test"):
-        raise UserError(f"split {split!r}: allowed are train and test")
     if size is not None and size < 1:
         raise UserError(f"size {size}: allowed is 1 pixel or more")
-    data_dir = Path(data_dir).expanduser() if data_dir is not None else None
-    if data_dir is not None and not data_dir.is_dir():
-        raise UserError(f"data folder {data_dir}: no such folder")
-    name, folder = _locate(name, data_dir)
-    facts, where = DATASETS.get(name), f"{name} ({split})"
-
-    if folder and find_official(folder) == name:
-        images, labels, files = read_official(name, split, folder)
-        if size not in (None, images.shape[1]):
-            native = images
-            images = cached(where, files, "", len(native), size, lambda: stack(native, len(native), size))
-        return ImageDataset(name, split, images, labels, DATASETS[name].classes)
-    if folder is None:
-        encoded = read_hub(facts.hub_id if facts else name, split, facts)
-    elif holds_parquet(folder):
-        encoded = read_parquet(folder, split, f"{folder} ({split})", facts)
+    files = load_files(name, split, data_dir)
+    images, where = files.images, f"{files.name} ({split})"
+    if isinstance(images, PixelImages) and size in (None, images.pixels.shape[1]):
+        pixels = images.pixels
     else:
-        encoded = read_folder(folder, split)
-    _check_labels(encoded, where)
-    images = cached(
-        where, encoded.files, encoded.column, len(encoded.labels), size, lambda: encoded.decode(size))
-    return ImageDataset(name, split, images, encoded.labels, encoded.classes, encoded.revision)
+        decoded = (decode(data, each) for each, data in images)
+        pixels = cached(
+            where, images.files, images.column, len(images), size, lambda: stack(decoded, len(images), size))
+    return ImageDataset(files.name, split, pixels, files.labels, files.classes, files.revision)

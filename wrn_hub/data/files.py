@@ -1,0 +1,54 @@
+"""A split whose images stay in their files, for those that are too large for memory."""
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from .dataset import Labelled
+from .encoded import Images, Picked
+
+__all__ = ["FileDataset"]
+
+
+@dataclass(frozen=True)
+class FileDataset(Labelled):
+    """A split of an image-classification dataset, its images encoded as they lie on disk; cheap to pickle.
+
+    Attributes:
+        name: What it was loaded as, for example "imagenet-1k".
+        split: "train" or "test".
+        images: N images, each read when it is asked for: (what to call it in an error, the bytes of its file).
+        labels: int64 (N,), each from 0 to ``len(classes) - 1``.
+        classes: The names of the classes.
+        revision: The commit of the Hub's dataset; None where the images didn't come through the Hub.
+
+    Raises:
+        UserError: there are no images, or labels are not those above.
+    """
+
+    name: str
+    split: str
+    images: Images
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        self.check_labels()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over the labels and the identity of the images, none of which is read for it.
+
+        That covers, of a folder, the images' paths within it, their order and the sizes of the files; of parquet files
+        their names, sizes and rows; of the Hub the dataset's commit where it is known, else the sizes of the cached
+        files; of a subset which images it has. Other pixels in files of the same names and sizes go unnoticed.
+        """
+        digest = hashlib.sha256(self.images.identity())
+        digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
+        return digest.hexdigest()
+
+    def subset(self, index: np.ndarray) -> "FileDataset":
+        """The images at ``index``, in that order."""
+        return replace(self, images=Picked(self.images, index), labels=self.labels[index])
