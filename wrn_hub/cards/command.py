@@ -17,7 +17,7 @@ _NAMED = ("model", "dataset", *PLACES, "allow_other_hardware")
 def _resolved(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings as the model and the dataset decide them where nobody does."""
     facts = DATASETS.get(settings["dataset"])
-    found: dict[str, Any] = {"flip": flip_of("auto", settings["dataset"])}
+    found: dict[str, Any] = {"flip": flip_of("auto", settings["dataset"], settings.get("class_names", ()))}
     if facts:
         found |= {"mean": facts.mean, "std": facts.std}
     cfg = timm.get_pretrained_cfg(settings["model"]) if timm.is_model(settings["model"]) else None

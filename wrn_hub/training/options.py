@@ -82,7 +82,7 @@ class TrainOptions:
     crop_padding: int = option(
         4, "largest shift of the random crop in pixels; the border is reflected", group="regularisation")
     flip: str = option(
-        "auto", "mirror at random or in every other epoch; auto: the latter, unless the dataset is of digits",
+        "auto", "mirror at random or in every other epoch; auto: the latter, unless every class is a digit or a letter",
         ("auto", "alternating", "random", "none"))
     cutout: int = option(0, "side in pixels of a blanked square; 0: none")
     augment: str = option(

@@ -1,5 +1,6 @@
 """What a run was told and what that came to: its args.json, and whether a resumed run is still the same run."""
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -22,11 +23,18 @@ _IMAGES = {"train_fingerprint": "the training images", "test_fingerprint": "the 
 _RECORDED = ("precision", "winograd", "threads", "processes", "hardware")
 
 
-def flip_of(flip: str, dataset: str) -> str:
+def _of_characters(dataset: str, classes: Sequence[str]) -> bool:
+    """Whether a dataset is of digits or letters, which mirrored are others, or none."""
+    if dataset in DATASETS:
+        return not DATASETS[dataset].flip
+    return bool(classes) and all(len(name) == 1 for name in classes)
+
+
+def flip_of(flip: str, dataset: str, classes: Sequence[str]) -> str:
     """How images of a dataset are mirrored, with nothing left to "auto"."""
     if flip != "auto":
         return flip
-    return "alternating" if dataset not in DATASETS or DATASETS[dataset].flip else "none"
+    return "none" if _of_characters(dataset, classes) else "alternating"
 
 
 def _start_weights(options: TrainOptions, source: ModelSource) -> str | None:
@@ -56,7 +64,7 @@ def resolved(
     """
     cfg = model.pretrained_cfg
     return json.loads(json.dumps({
-        "recipe": recipe, **asdict(options), "flip": flip_of(options.flip, training.name),
+        "recipe": recipe, **asdict(options), "flip": flip_of(options.flip, training.name, training.classes),
         "image_size": cfg["input_size"][-1], "mean": cfg["mean"], "std": cfg["std"],
         "images": len(training), "classes": len(training.classes), "class_names": training.classes,
         "train_fingerprint": training.fingerprint, "test_fingerprint": test.fingerprint,

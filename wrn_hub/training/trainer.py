@@ -1,12 +1,12 @@
 """The trainer: prepare, then epochs, each measured and kept, then finish; by Accelerate on one process or many."""
 import logging
-import math
 import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3, distribute_bn
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from tqdm import tqdm
 
 from ..data import ImageDataset
 from ..data.loader import Augmentation, TrainLoader
@@ -37,6 +36,7 @@ from .interrupt import STOP, Interrupt
 from .memory import out_of_memory
 from .options import CUDA_GRAPHS, TrainOptions
 from .parts import build_model, build_optimizer, load_data, schedule, uses_winograd
+from .report import Progress, banner, epoch_line, heard
 from .settings import changes, check_resumed, resolved
 from .state import RunState, check_saved
 from .trackers import make_trackers
@@ -113,6 +113,11 @@ class Run:
         """What the accuracy is of: "test" or "held_out"."""
         return "held_out" if self.options.held_out else "test"
 
+    @property
+    def measured_on(self) -> str:
+        """The same, in words after their number."""
+        return "held out of the training split" if self.options.held_out else "of the test split"
+
 
 def train(
     options: TrainOptions,
@@ -138,8 +143,8 @@ def train(
     """
     started = time.perf_counter()
     use_cores(options.threads)
-    claim = claimed(options, process_state())
-    with Interrupt(options.checkpoint_minutes) as interrupt, _in_one_line(options), claim as folder:
+    claim, lines = claimed(options, process_state()), heard(process_state().is_main_process)
+    with Interrupt(options.checkpoint_minutes) as interrupt, _in_one_line(options), lines, claim as folder:
         run = prepare(options, recipe, folder, interrupt, data)
         for number in range(len(run.state.history), options.epochs):
             row = epoch(run, number, after_step)
@@ -235,7 +240,12 @@ def prepare(
         options, settings, run_id, folder, accelerator, interrupt, training, loader, test, sizes, net, state, scheduler,
         update, updates)
     _begin_record(run)
-    interrupt.start(accelerator)
+    if accelerator.is_main_process:
+        measured = f"{len(test):,} {run.measured_on}"
+        _log.info("%s", banner(options, settings, model, len(loader), sizes, measured, folder))
+        if saved:
+            _log.info("goes on after epoch %d, step %d", len(state.history), state.step)
+    interrupt.start(accelerator, folder)
     return run
 
 
@@ -317,21 +327,17 @@ def epoch(run: Run, number: int, after_step: Callable[[], None] | None) -> dict[
     state.begin_epoch()
     _set_modes(state.model, run.options.freeze)
     run.scheduler.step_update(number * run.updates + state.step // accumulate)
-    bar = tqdm(
-        loader.epoch(number, run.sizes[number], state.step), total=len(loader), initial=state.step, unit="step",
-        mininterval=1.0, leave=False, desc=f"epoch {number + 1}/{run.options.epochs}",
-        disable=not run.accelerator.is_main_process or None)
-    shown = 0.0
-    for step, (images, labels) in enumerate(bar, start=state.step):
+    batches = Progress(
+        loader.epoch(number, run.sizes[number], state.step), f"epoch {number + 1}/{run.options.epochs}", state.step,
+        len(loader), run.accelerator.is_main_process)
+    for step, (images, labels) in enumerate(batches, start=state.step):
         last = train_step(run, number, step, images, labels)
         if last and run.interrupt.wish() and step + 1 < len(loader):
             mean_losses(run, step + 1)  # what is saved has to be worth it
             path = save(run, step + 1)
             if run.interrupt.wished == STOP:
                 raise _stopped(run, step + 1, path)
-        if not bar.disable and time.perf_counter() - shown > 1.0:  # the one read-out, at most once a second
-            shown = time.perf_counter()
-            bar.set_postfix_str(_progress(run, step + 1, len(labels)))
+        batches.show(step + 1, partial(_progress, run, step + 1, len(labels)))
         if after_step:
             after_step()
 
@@ -457,18 +463,10 @@ def keep(run: Run, row: dict[str, Any]) -> None:
         write_metrics(run.folder, run.state.history)
         pixels = sum(later**2 for later in run.sizes[done:])  # which is what an epoch's time goes by
         left = row["seconds"] * pixels / row["size"] ** 2
-        _log.info("%s", _line(row, run.measured, epochs, left))
+        _log.info("%s", epoch_line(row, run.measured, epochs, left))
     run.accelerator.log(row, step=done)
     if wished == STOP and done < epochs:
         raise _stopped(run, 0, path)
-
-
-def _line(row: dict[str, Any], measured: str, epochs: int, left: float) -> str:
-    accuracy = row.get(f"{measured}_accuracy")
-    return (
-        f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, train accuracy {row['train_accuracy']:.2%}, "
-        + (f"{measured.replace('_', '-')} accuracy {accuracy:.2%}, " if accuracy is not None else "")
-        + f"{row['images_per_second']:.0f} images/s, {row['seconds']:.0f} s, about {math.ceil(left / 60)} min left")
 
 
 def finish(run: Run) -> float:
