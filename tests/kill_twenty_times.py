@@ -65,6 +65,7 @@ def result(run: Path) -> tuple[str, list[dict[str, str]]]:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and theirs, ignore it
     args = parsed()
     command = [
         "scripts/train.py", "--model", args.model, "--dataset", args.dataset, "--data-dir", "DATA",

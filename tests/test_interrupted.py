@@ -383,7 +383,8 @@ def test_ctrl_c_under_a_launcher_of_one_process_loses_nothing(short):
     process = subprocess.Popen(
         [sys.executable, "-m", "accelerate.commands.launch", "--config_file",
          str(ROOT / "scripts" / "accelerate" / "one_process.yaml"), str(ROOT / "scripts" / "train.py"), *arguments],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # which in the background is ignored
     wait_for_checkpoint(process, short)  # that of the first epoch
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=120)  # until the training has closed its end too

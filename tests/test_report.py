@@ -41,11 +41,13 @@ def test_a_training_says_what_it_is_about_to_do(options, caplog):
 
 def test_digits_and_letters_are_not_mirrored_and_the_option_is_named(options, caplog, colours, tmp_path):
     assert flip_of("auto", "mine", ("cat", "dog")) == "alternating" == flip_of("auto", "cifar10", ())
-    assert flip_of("auto", "mnist", tuple("0123456789")) == "none" == flip_of("auto", "letters", ("a", "b"))
+    assert flip_of("auto", "mnist", tuple("0123456789")) == "none" == flip_of("auto", "letters", tuple("abcdefghij"))
+    assert flip_of("auto", "mine", ("0", "1", "2")) == "alternating"  # numbers of whatever they are
     assert flip_of("auto", "svhn", ()) == "none" and flip_of("random", "svhn", ()) == "random"
     for split in ("train", "test"):
-        for digit, name in enumerate(("blue", "green", "red")):
-            (tmp_path / "digits" / split).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "digits" / split).mkdir(parents=True)
+        for digit in range(10):
+            name = ("blue", "green", "red")[digit % 3]
             (tmp_path / "digits" / split / str(digit)).symlink_to(colours / split / name)
     with caplog.at_level(logging.INFO):
         train(replace(options, dataset=str(tmp_path / "digits"), epochs=1))

@@ -6,11 +6,12 @@ from pathlib import Path
 from ..errors import UserError, nearest
 from ..facts import DATASETS
 from .cache import cached
+from .columns import Asked
 from .dataset import ImageDataset
 from .encoded import EncodedSplit, PixelImages, decode, stack
 from .files import FileDataset
 from .folder import read_folder
-from .hub import holds_parquet, read_hub, read_parquet
+from .hub import holds_parquet, holds_saved, read_hub, read_parquet, read_saved
 from .official import FOLDERS, find_official, read_official
 from .sample import SAMPLE
 
@@ -64,7 +65,10 @@ def _check_labels(split: EncodedSplit, where: str) -> None:
             "the training split (--held-out)")
 
 
-def load_files(name: str, split: str, data_dir: str | os.PathLike | None = None) -> FileDataset:
+def load_files(
+    name: str, split: str, data_dir: str | os.PathLike | None = None, *, image_column: str | None = None,
+    label_column: str | None = None,
+) -> FileDataset:
     """Load a split of a dataset, but for its images, which stay in their files; see :func:`load_dataset`.
 
     Raises:
@@ -77,13 +81,19 @@ def load_files(name: str, split: str, data_dir: str | os.PathLike | None = None)
     if data_dir is not None and not data_dir.is_dir():
         raise UserError(f"data folder {data_dir}: no such folder")
     name, folder = _locate(name, data_dir)
-    facts = DATASETS.get(name)
+    facts, asked = DATASETS.get(name), Asked(image_column, label_column)
+    if facts and asked:  # its other columns are of other classes, so it is another dataset
+        name, facts = facts.hub_id, None
     if folder is None:
-        encoded = read_hub(facts.hub_id if facts else name, split, facts)
-    elif find_official(folder) == name:
+        encoded = read_hub(facts.hub_id if facts else name, split, facts, asked)
+    elif facts and find_official(folder) == name:
         encoded = read_official(name, split, folder)
     elif holds_parquet(folder):
-        encoded = read_parquet(folder, split, f"{folder} ({split})", facts)
+        encoded = read_parquet(folder, split, f"{folder} ({split})", facts, asked)
+    elif holds_saved(folder):
+        encoded = read_saved(folder, split, f"{folder} ({split})", asked)
+    elif asked:
+        raise UserError(f"{folder} holds no table, so no columns: leave out --image-column and --label-column")
     else:
         encoded = read_folder(folder, split)
     _check_labels(encoded, f"{name} ({split})")
@@ -91,7 +101,8 @@ def load_files(name: str, split: str, data_dir: str | os.PathLike | None = None)
 
 
 def load_dataset(
-    name: str, split: str, data_dir: str | os.PathLike | None = None, size: int | None = None
+    name: str, split: str, data_dir: str | os.PathLike | None = None, size: int | None = None, *,
+    image_column: str | None = None, label_column: str | None = None,
 ) -> ImageDataset:
     """Load a split of a dataset.
 
@@ -103,9 +114,10 @@ def load_dataset(
     sample                        this package: 2,000 + 1,000 images of CIFAR-100 in its 20 superclasses
     a folder                      the same two forms, or images as FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, or as
                                   FOLDER/CLASS/*, of which the same fifth of every class is always for testing; a
-                                  relative path counts from ``data_dir``, then from the working directory
-    a Hub id, "org/name"          a copy of its parquet files in ``data_dir``, else the Hub; its one Image column and
-                                  its one ClassLabel column
+                                  relative path counts from ``data_dir``, then from the working directory; or images
+                                  with a metadata.csv, .jsonl or .parquet of their ``file_name`` and ``label``, or what
+                                  ``save_to_disk`` of the ``datasets`` library wrote
+    a Hub id, "org/name"          a copy of its parquet files in ``data_dir``, else the Hub
     ============================  ====================================================================================
 
     The known names come before folders of the same name; ``./cifar10`` is a folder. A validation split stands in for
@@ -120,15 +132,18 @@ def load_dataset(
         size: Side in pixels: the shorter side is brought to it, bicubic and antialiased, and the centre cut out.
             Images that have this size already stay bit-identical. None keeps the images as they are, which then have
             to be of one size.
+        image_column: The column of the images, where a dataset has columns; by default its one Image column.
+        label_column: The column of the labels; by default its one ClassLabel column, or where it has none, the one
+            called "label". Integers and texts are taken as the names of the classes, unless a ClassLabel names them.
 
     Raises:
-        UserError: there is no such dataset or split; an image can't be decoded; a label is missing or out of range;
-            a class is one that the training split lacks; images differ in size and none is given; the network is
-            needed and not there.
+        UserError: there is no such dataset, split or column; an image can't be decoded; a label is missing or out of
+            range; a class is one that the training split lacks; images differ in size and none is given; the network
+            is needed and not there.
     """
     if size is not None and size < 1:
         raise UserError(f"size {size}: allowed is 1 pixel or more")
-    files = load_files(name, split, data_dir)
+    files = load_files(name, split, data_dir, image_column=image_column, label_column=label_column)
     images, where = files.images, f"{files.name} ({split})"
     if isinstance(images, PixelImages) and size in (None, images.pixels.shape[1]):
         pixels = images.pixels

@@ -210,7 +210,9 @@ def evaluate_source(options: EvaluateOptions, command: str = "") -> Results | No
     accelerator = accelerator_for(options.precision)
     with enough_memory("the images, the net and a batch have to fit at the same time; try a smaller --batch-size"):
         source = ModelSource.parse(options.model)
-        images = load_dataset(options.dataset, options.split, options.data_dir, options.image_size or source.size)
+        images = load_dataset(
+            options.dataset, options.split, options.data_dir, options.image_size or source.size,
+            image_column=options.image_column, label_column=options.label_column)
         net = source.create(pretrained=True)
         if (crop := net.pretrained_cfg.get("crop_pct", 1.0)) != 1.0:
             _log.warning("%s was made for %g of the image's side; here it sees all of it", options.model, crop)

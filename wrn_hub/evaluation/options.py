@@ -30,6 +30,8 @@ class EvaluateOptions:
         "that both have them in", ("name", "order"))
     output: str | None = option(
         None, "folder to write results.json, logits.safetensors and worst.safetensors to")
+    image_column: str | None = option(None, "column of the images; by default the one of type Image")
+    label_column: str | None = option(None, "column of the labels; by default that of type ClassLabel, or called label")
 
     def __post_init__(self) -> None:
         for name, least in {"batch_size": 1, "corruption_images": 0, "image_size": 1, "seed": 0}.items():

@@ -20,7 +20,8 @@ _MOST, _LARGEST = 1_000_000, 10_000  # of what is counted, and pixels of a side:
 # what is allowed, both ends included
 _ALLOWED: dict[str, tuple[float, float | None]] = {
     **dict.fromkeys(("epochs", "batch_size", "accumulate", "eval_every"), (1, _MOST)),
-    "threads": (1, 4096), "seed": (0, 2**32 - 1), "held_out": (0, 1_000_000_000), "image_size": (1, _LARGEST),
+    "threads": (1, 4096), "seed": (0, 2**32 - 1), "image_size": (1, _LARGEST),
+    **dict.fromkeys(("held_out", "train_images", "test_images"), (0, 1_000_000_000)),
     **dict.fromkeys(("cutout", "crop_padding"), (0, _LARGEST)),
     **dict.fromkeys(("lr", "weight_decay", "clip_grad", "checkpoint_minutes"), (0, None)),
     **dict.fromkeys(("mixup", "cutmix", "sam_rho", "asam_rho", "distill_temperature"), (0, None)),
@@ -50,7 +51,12 @@ class TrainOptions:
 
     dataset: str = option("cifar10", "cifar10, cifar100, svhn, sample, a Hub id, or a folder", group="on what")
     data_dir: str | None = option(None, "folder that holds the dataset; without it, the Hub's cache or the Hub")
+    image_column: str | None = option(None, "column of the images; by default the one of type Image")
+    label_column: str | None = option(None, "column of the labels; by default that of type ClassLabel, or called label")
     held_out: int = option(0, "images of the training split to measure on instead of the test split, for tuning")
+    train_images: int = option(
+        0, "train on so many images, drawn evenly from every class by the seed: a quick try, or few labels; 0: all")
+    test_images: int = option(0, "measure on so many images of the test split, evenly of every class; 0: all")
     image_size: int | None = option(None, "side in pixels that images are brought to; the model's own by default")
     mean: tuple[float, ...] = option(
         (), "subtracted per channel, 0 to 1, of pixels divided by 255; the dataset's or model's by default")
@@ -82,7 +88,7 @@ class TrainOptions:
     crop_padding: int = option(
         4, "largest shift of the random crop in pixels; the border is reflected", group="regularisation")
     flip: str = option(
-        "auto", "mirror at random or in every other epoch; auto: the latter, unless every class is a digit or a letter",
+        "auto", "mirror at random or in every other epoch; auto: the latter, unless the classes are digits or letters",
         ("auto", "alternating", "random", "none"))
     cutout: int = option(0, "side in pixels of a blanked square; 0: none")
     augment: str = option(
@@ -179,6 +185,10 @@ class TrainOptions:
                 "use --compile default")
         if (self.schedule == "step") != bool(self.decay_at):
             raise UserError("decay_at and the step schedule need each other: --schedule step --decay-at 60,120,160")
+        if self.held_out and self.test_images:
+            raise UserError(
+                f"test_images = {self.test_images}: with held_out = {self.held_out} no image of the test split is "
+                "measured on; leave one of the two out")
         if self.sam_rho and self.asam_rho:
             raise UserError("sam_rho and asam_rho exclude each other: choose one")
         if sam and self.accumulate > 1:

@@ -16,17 +16,27 @@ from ..record import cpu_features
 from . import muon  # noqa: F401  # muonsgd is among timm's optimizers from then on
 from .options import TrainOptions
 
-__all__ = ["build_model", "build_optimizer", "load_data", "schedule", "uses_winograd"]
+__all__ = ["build_model", "build_optimizer", "drawn", "load_data", "schedule", "uses_winograd"]
 
 _log = logging.getLogger(__name__)
 
 
 def load_data(options: TrainOptions, size: int) -> tuple[ImageDataset, ImageDataset]:
     """(training images, images to measure on): the test split, or a part held out of the training split."""
-    training = load_dataset(options.dataset, "train", options.data_dir, size)
-    if options.held_out:
-        return training.held_out(options.held_out)
-    return training, load_dataset(options.dataset, "test", options.data_dir, size)
+    def load(split: str) -> ImageDataset:
+        return load_dataset(options.dataset, split, options.data_dir, size, image_column=options.image_column,
+                            label_column=options.label_column)
+
+    training = load("train")
+    return training.held_out(options.held_out) if options.held_out else (training, load("test"))
+
+
+def drawn(options: TrainOptions, training: ImageDataset, test: ImageDataset) -> tuple[ImageDataset, ImageDataset]:
+    """The images that the options draw from those to train on, by their seed, and from those to measure on, always the
+    same."""
+    if options.train_images:
+        training = training.balanced(options.train_images, options.seed)
+    return training, test.balanced(options.test_images) if options.test_images else test
 
 
 def build_model(source: ModelSource, options: TrainOptions, training: ImageDataset, size: int) -> nn.Module:

@@ -27,7 +27,7 @@ def _of_characters(dataset: str, classes: Sequence[str]) -> bool:
     """Whether a dataset is of digits or letters, which mirrored are others, or none."""
     if dataset in DATASETS:
         return not DATASETS[dataset].flip
-    return bool(classes) and all(len(name) == 1 for name in classes)
+    return len(classes) >= 10 and all(len(name) == 1 for name in classes)  # fewer may be numbers of anything
 
 
 def flip_of(flip: str, dataset: str, classes: Sequence[str]) -> str:

@@ -35,7 +35,7 @@ from .folder import claimed, read_settings, write_metrics, write_settings
 from .interrupt import STOP, Interrupt
 from .memory import out_of_memory
 from .options import CUDA_GRAPHS, TrainOptions
-from .parts import build_model, build_optimizer, load_data, schedule, uses_winograd
+from .parts import build_model, build_optimizer, drawn, load_data, schedule, uses_winograd
 from .report import Progress, banner, epoch_line, heard
 from .settings import changes, check_resumed, resolved
 from .state import RunState, check_saved
@@ -56,17 +56,20 @@ class TrainResult:
         accuracy: Top-1 on the test split, or on the images held out, after the last epoch, 0 to 1.
         measured: "test" or "held_out".
         seconds: Wall-clock, reading the data and measuring included.
+        test_images: How many were drawn from the test split; 0 where it was measured on as a whole, or not at all.
     """
 
     folder: Path
     accuracy: float
     measured: str
     seconds: float
+    test_images: int = 0
 
     def summary(self) -> str:
         """Two lines for the screen: how good, how long, and how to load the model."""
+        some = f" on {self.test_images:,} images drawn from the test split" if self.test_images else ""
         return (
-            f"{self.measured.replace('_', '-')} accuracy {self.accuracy:.2%} in {self.seconds:.0f} s\n"
+            f"{self.measured.replace('_', '-')} accuracy {self.accuracy:.2%}{some} in {self.seconds:.0f} s\n"
             f'timm.create_model("local-dir:{self.folder / "model"}", pretrained=True) loads the model')
 
 
@@ -116,7 +119,9 @@ class Run:
     @property
     def measured_on(self) -> str:
         """The same, in words after their number."""
-        return "held out of the training split" if self.options.held_out else "of the test split"
+        if self.options.held_out:
+            return "held out of the training split"
+        return "drawn from the test split" if self.options.test_images else "of the test split"
 
 
 def train(
@@ -152,7 +157,7 @@ def train(
                 row |= measure(run)
             keep(run, row)
         accuracy = finish(run)
-    return TrainResult(folder, accuracy, run.measured, time.perf_counter() - started)
+    return TrainResult(folder, accuracy, run.measured, time.perf_counter() - started, options.test_images)
 
 
 @contextmanager
@@ -205,7 +210,7 @@ def prepare(
 
     source = ModelSource.parse(options.model)
     size = options.image_size or source.size
-    training, test = data or local_main_first(lambda: load_data(options, size))
+    training, test = drawn(options, *(data or local_main_first(lambda: load_data(options, size))))
     model = build_model(source, options, training, size)
     by_winograd = uses_winograd(options, precision, device)
     settings = resolved(options, recipe, source, model, training, test, accelerator, precision, by_winograd)
