@@ -130,7 +130,8 @@ def test_classes_without_an_order_are_sorted_by_number_where_they_are_numbers():
 
 
 @pytest.mark.parametrize("arguments, says", [
-    ({"image_column": "image", "label_column": "colour"}, r"has no column 'colour', only image, label, number, thumbnail\."),
+    ({"image_column": "image", "label_column": "colour"},
+     r"has no column 'colour', only image, label, number, thumbnail\."),
     ({"image_column": "thumbnails"}, "no column 'thumbnails'.* Did you mean 'thumbnail'"),
     ({}, r"has several Image columns \(image, thumbnail\): choose one with --image-column"),
     ({"image_column": "image", "label_column": "thumbnail"}, "labels are of type struct.*, not integers or texts"),

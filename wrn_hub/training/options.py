@@ -100,6 +100,9 @@ class TrainOptions:
     asam_rho: float = option(0.0, "adaptive SAM, e.g. 0.5; 0: none")
     teacher: tuple[str, ...] = option(
         (), "models to learn from too, named as --model is, with commas between; of several, the mean of their logits")
+    teacher_size: str = option(
+        "own", "size in which it sees the images: the one that it was made for, or that of the step, which costs less "
+        "with --progressive-sizes and suits a teacher that was trained on them", ("own", "step"))
     distill_weight: float = option(0.9, "share of the teacher in the loss")
     distill_temperature: float = option(4.0, "by what the logits are divided before they are compared")
 

@@ -227,7 +227,8 @@ def prepare(
     if by_winograd:
         winograd(model)
     ema = ModelEmaV3(model, decay=options.ema_decay) if options.ema_decay else None
-    teachers = [Teacher(name, model, training.classes, device) for name in options.teacher]
+    teachers = [
+        Teacher(name, model, training.classes, device, options.teacher_size == "own") for name in options.teacher]
     if by_winograd:
         for teacher in teachers:
             winograd(teacher.model)
