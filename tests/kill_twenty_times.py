@@ -2,9 +2,9 @@
 
 python tests/kill_twenty_times.py --data-dir DATA --epochs 2 --sizes 8 --batch-size 512 --threads 1
 
-SIGKILL ends the training at random moments, each followed by --resume: one time in five while it starts, else while it
-trains. With the default a checkpoint is saved after each step, so that many kills fall into the saving. What happened
-is written beside this file as a table.
+SIGKILL, or SIGINT as Ctrl-C sends it, ends the training at random moments, each followed by --resume: one time in five
+while it starts, else while it trains. With the default a checkpoint is saved after each step, so that many kills fall
+into the saving. What happened is written beside this file as a table.
 """
 import argparse
 import csv
@@ -65,6 +65,7 @@ def result(run: Path) -> tuple[str, list[dict[str, str]]]:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and theirs, ignore it
     args = parsed()
     command = [
         "scripts/train.py", "--model", args.model, "--dataset", args.dataset, "--data-dir", "DATA",
@@ -97,21 +98,24 @@ def main() -> None:
             before, left, starting = newest(killed), half_written(killed), moments.random() < 0.2
             further = moments.randint(1, args.epochs * steps // args.kills)
             delay = moments.uniform(0, 10 if starting else 0.3)
+            killer = moments.choice((signal.SIGKILL, signal.SIGINT))
             process = subprocess.Popen(
                 [*arguments, "--output", str(killed), *resume], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
             first = done()
             while not starting and done() < first + further and process.poll() is None:
                 time.sleep(0.01)
             time.sleep(delay)
-            process.send_signal(signal.SIGKILL)
-            if process.wait() != -signal.SIGKILL:
+            process.send_signal(killer)
+            # after Ctrl-C a command ends with 130, and Python, while it imports, by the signal
+            if process.wait() not in (-killer, 128 + killer):
                 sys.exit(f"the training ended with {process.returncode} before kill {kill}: choose more epochs")
             epoch, step = newest(killed)
             moment = "while it started" if (epoch, step) == before else "in training"
             if half_written(killed) - left:
                 moment = "while it saved"
             rows.append(
-                f"| {kill} | {delay:.2f} s after {'the start' if starting else f'{further} steps'} | {moment} | "
+                f"| {kill} | {killer.name} | {delay:.2f} s after {'the start' if starting else f'{further} steps'} | "
+                f"{moment} | "
                 + (f"epoch {epoch + 1}, step {step} |" if (epoch, step) != (0, 0) else "none |"))
             print(rows[-1], flush=True)
             resume = ["--resume"] if newest(killed) != (0, 0) else []
@@ -122,11 +126,12 @@ def main() -> None:
     args.output.write_text("\n".join([
         f"# One training killed {args.kills} times", "",
         f"Written by `{Path(__file__).name}`: `{' '.join(command)}` once in peace, "
-        f"once killed (SIGKILL) at random moments and started again with `--resume`; an epoch has {steps} steps.",
+        "once killed (SIGKILL) or interrupted (SIGINT, as by Ctrl-C) at random moments and started again with "
+        f"`--resume`; an epoch has {steps} steps.",
         f"{hardware(torch.device('cpu')).rpartition(',')[0]}, "
         f"{args.threads} thread{'s' if args.threads > 1 else ''}; "
         f"{', '.join(f'{name} {version}' for name, version in versions().items())}.", "",
-        "| kill | when | which was | newest checkpoint |", "|---:|---|---|---|", *rows, "",
+        "| kill | signal | when | which was | newest checkpoint |", "|---:|---|---|---|---|", *rows, "",
         f"sha256 of the weights in peace: `{weights}`  ", f"sha256 of the weights when killed: `{weights_killed}`  ",
         f"The {len(curve)} rows of metrics.csv, times left out, are {'the same' if curve == curve_killed else 'not'}.",
         "", "**Bit for bit the same.**" if same else "**Not the same.**", ""]))

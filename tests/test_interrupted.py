@@ -360,6 +360,39 @@ def test_ctrl_c_saves_and_says_how_to_go_on(short):
     assert ended.value.code == 130
 
 
+def test_ctrl_c_tells_at_once_how_to_go_on(short, capfd):
+    """Before the state is saved: accelerate launch with one process leaves within a quarter of a second."""
+    interrupted(short)
+    assert f"the same command with --output {short.output} --resume goes on" in capfd.readouterr().err
+
+
+def test_a_closed_terminal_saves_too(short):
+    """Which ssh's end is; nohup keeps it away."""
+    with pytest.raises(Stopped, match="stopped by the end of its terminal in epoch 1 after step 2; saved ") as stop:
+        train(replace(short, checkpoint_minutes=60.0), after_step=lambda: os.kill(os.getpid(), signal.SIGHUP))
+    assert stop.value.signal == signal.SIGHUP and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+    assert checkpoint.newest(Path(short.output, "checkpoints")).name.startswith("epoch-00000.000002-")
+
+
+def test_ctrl_c_under_a_launcher_of_one_process_loses_nothing(short):
+    """The launcher ends at once and not well; the training, in its group, saves and has the last word."""
+    arguments = [
+        "--model", short.model, "--dataset", short.dataset, "--image-size", "8", "--crop-padding", "1",
+        "--epochs", "20", "--batch-size", "12", "--precision", "fp32", "--checkpoint-minutes", "60",
+        "--output", short.output]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "accelerate.commands.launch", "--config_file",
+         str(ROOT / "scripts" / "accelerate" / "one_process.yaml"), str(ROOT / "scripts" / "train.py"), *arguments],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # which in the background is ignored
+    wait_for_checkpoint(process, short)  # that of the first epoch
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=120)  # until the training has closed its end too
+    assert process.returncode != 0
+    assert "stopped by Ctrl-C in epoch" in said.splitlines()[-1] and said.endswith(f"{short.output} --resume\n"), said
+    assert train(replace(short, epochs=20, lr=0.2, checkpoint_minutes=60.0, resume=True)).accuracy > 0.8
+
+
 def test_ctrl_c_again_ends_at_once_unless_a_launcher_only_passed_it_on(short, monkeypatch):
     assert isinstance(interrupted(short, times=2), Stopped)
     monkeypatch.setattr(interrupt, "_ECHO", 0.0)

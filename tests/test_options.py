@@ -158,6 +158,24 @@ def test_a_teacher_sees_images_normalised_and_sized_as_its_own(tmp_path):
         teacher(normalised(flat, student)), net(normalised(flat[:, :, :8, :8], net)), atol=1e-4, rtol=1e-4)
 
 
+def test_a_teacher_may_see_the_size_of_the_step(options, monkeypatch):
+    teacher = str(train(replace(options, epochs=1)).folder / "model")
+    seen, forward = set(), Teacher.__call__
+
+    def note(self, images):
+        hook = self.model.register_forward_pre_hook(lambda _, inputs: seen.add(tuple(inputs[0].shape[2:])))
+        logits = forward(self, images)
+        hook.remove()
+        return logits
+
+    monkeypatch.setattr(Teacher, "__call__", note)
+    student = replace(options, teacher=(teacher,), progressive_sizes=(4, 8), epochs=2)
+    train(replace(student, output=options.output + "-own"))
+    assert seen == {(8, 8)}
+    train(replace(student, teacher_size="step", output=options.output + "-step"))
+    assert seen == {(4, 4), (8, 8)}
+
+
 def test_a_student_learns_from_a_teacher_alone(options):
     teacher = train(options)
     student = replace(options, teacher=(str(teacher.folder / "model"),), output=options.output + "-student")

@@ -19,8 +19,9 @@ from accelerate.commands.launch import launch_command_parser
 import wrn_hub  # noqa: F401
 from wrn_hub.data import load_dataset
 from wrn_hub.data.loader import Augmentation, TrainLoader
+from wrn_hub.errors import UserError
 from wrn_hub.models.export import save_model
-from wrn_hub.processes import synchronize
+from wrn_hub.processes import process_state, synchronize
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((ROOT / "scripts" / "accelerate").glob("*.yaml"))
@@ -55,6 +56,17 @@ def test_two_processes_train_and_measure_every_image_once(options, colours):
     assert measured[1]["nll"] == pytest.approx(measured[2]["nll"], rel=1e-6)
     with open(Path(options.output) / "metrics.csv") as file:
         assert float(list(csv.DictReader(file))[-1]["test_accuracy"]) == measured[1]["top1"]
+
+
+def test_processes_that_were_meant_for_gpus_do_not_train_on_cpus(monkeypatch):
+    """As accelerate launch starts them with scripts/accelerate/eight_gpus.yaml on a machine without."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(UserError, match=r"8 processes were started for GPUs, and torch .* sees none here: start one"):
+        process_state()
 
 
 GRADIENTS = """

@@ -21,6 +21,8 @@ import wrn_hub
 from wrn_hub.__main__ import main as command_line
 from wrn_hub.commands import COMMANDS
 from wrn_hub.commands.cli import EXTRAS, Parser, add_options, options_from
+from wrn_hub.commands.train import main as train_command
+from wrn_hub.errors import UserError
 from wrn_hub.evaluation.predict import find_images
 from wrn_hub.evaluation.results import Results
 from wrn_hub.models.build import ModelSource, class_names
@@ -123,6 +125,9 @@ def test_finetune_starts_from_the_weights_and_counts_the_classes(run, model):
 
 BAD = {
     "no such model": (["train", "--model", "wrn_28_100"], "no model of this name. Did you mean 'wrn_28_10'"),
+    "a model as the paper writes it": (["train", "--model", "WRN-28-10"], "Did you mean 'wrn_28_10'?"),
+    "a model as others write it": (["evaluate", "--model", "WideResNet-28-10.cifar10"], "Did you mean 'wrn_28_10'?"),
+    "a dataset as papers write it": (["train", "--dataset", "CIFAR-10"], "Did you mean 'cifar10'?"),
     "no such tag": (["evaluate", "--model", "wrn_16_2.cifar1000"], "it has cifar10, cifar100, svhn"),
     "no such dataset": (["train", "--dataset", "cifar11"], "Did you mean 'cifar10'?"),
     "no such data folder": (["train", "--data-dir", "nowhere"], "nowhere: no such folder"),
@@ -203,6 +208,30 @@ def test_wrn_hub_says_what_is_wrong_in_one_line(wrn_hub_command, arguments, says
 def test_wrn_hub_predicts_as_the_script_does(wrn_hub_command, run, model, pictures):
     arguments = [pictures, "--model", model, "--format", "json"]
     assert wrn_hub_command("predict", *arguments) == run("predict", *arguments)
+
+
+@pytest.mark.parametrize("command", ["train", "predict"])
+def test_help_of_a_command_needs_neither_timm_nor_torch(command):
+    """Which take seconds to import."""
+    for start in ([SCRIPTS / f"{command}.py"], ["-m", "wrn_hub", command]):
+        ended = subprocess.run(
+            [sys.executable, "-X", "importtime", *start, "--help"], capture_output=True, text=True, check=True)
+        loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in ended.stderr.splitlines()}
+        assert "wrn_hub" in loaded and not loaded & {"timm", "torch", "accelerate", "datasets"}
+        assert ended.stdout.startswith("usage: ")
+
+
+def test_help_stands_in_groups_and_so_does_that_of_python():
+    said = Parser(None)
+    add_options(said, TrainOptions)
+    text = said.format_help()
+    for group, first, last in (
+            ("what is trained", "--model", "--freeze"), ("on what", "--dataset", "--progressive-sizes"),
+            ("what is kept", "--seed", "--allow-other-hardware")):
+        section = text.partition(f"\n{group}:\n")[2].partition("\n\n")[0]
+        assert f"  {first} " in section and f"  {last}" in section
+    assert "    label_smoothing: label smoothing (default 0.1)" in TrainOptions.__doc__
+    assert all(f"  {name}: " in TrainOptions.__doc__ for name in TrainOptions.__dataclass_fields__)
 
 
 def test_help_imports_hardly_more_than_the_models(tmp_path):
@@ -295,6 +324,8 @@ def test_class_names_come_from_the_config_or_imagenet_or_are_numbers():
 def test_a_model_is_named_by_name_hub_id_or_folder(model):
     assert ModelSource.parse("wrn_28_10.cifar100").size == 32
     assert ModelSource.parse(str(model)).name == f"local-dir:{model}"
+    for run in (str(model.parent), f"local-dir:{model.parent}"):  # which holds it in model/
+        assert ModelSource.parse(run).name == f"local-dir:{model}"
 
 
 def test_every_recipe_is_settings_of_the_trainer_and_states_its_command():
@@ -314,6 +345,35 @@ def test_a_recipe_may_stand_on_another():
     svhn, paper = (load_recipe(name, TrainOptions).options for name in ("paper_svhn", "paper"))
     assert (svhn["epochs"], svhn["decay_at"], svhn["std"]) == (160, (80, 120), (1.0, 1.0, 1.0))
     assert svhn["decay_norm"] and svhn["schedule"] == paper["schedule"] == "step"
+
+
+def test_the_papers_recipe_says_what_it_sets_what_it_costs_and_what_to_expect(run, tmp_path):
+    code, out, _ = run("train", "--recipe", "paper", "--show")
+    lines = dict(line.split(None, 1) for line in out.splitlines()[1:])
+    assert code == 0 and out.startswith("paper\n")
+    assert "arXiv:1605.07146" in lines["source"] and "4.00 % error" in lines["accuracy"]
+    assert "a quarter of an hour" in lines["cost"] and "--recipe paper" in lines["command"]
+    assert lines["--epochs"].split() == ["200", "30"] and lines["--decay-at"].split() == ["60,120,160"]
+    assert run("train", "--show")[1].count("  command   accelerate launch ") == len(recipe_names())
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_schedule_takes_the_place_of_the_recipes_with_one_option(monkeypatch):
+    told = {}
+
+    def train(options, recipe):
+        told.update(vars(options), recipe=recipe)
+        raise UserError("enough")
+
+    monkeypatch.setattr("wrn_hub.training.trainer.train", train)
+    for arguments, schedule, decay_at in (
+            (["--schedule", "cosine"], "cosine", ()), ([], "step", (60, 120, 160)),
+            (["--schedule", "step"], "step", (60, 120, 160)), (["--decay-at", "30"], "step", (30,))):
+        monkeypatch.setattr(sys, "argv", ["train.py", "--recipe", "paper", *arguments])
+        with pytest.raises(UserError, match="enough"):
+            train_command()
+        assert (told["recipe"], told["schedule"], told["decay_at"]) == ("paper", schedule, decay_at)
+        assert told["lr"] == 0.1
 
 
 def test_a_recipe_is_overridden_on_the_command_line(run, tmp_path):

@@ -140,6 +140,7 @@ UNFIT = {
     "settings without a model": (write("args.json", b"{}"), "args.json doesn't name the model and the dataset"),
     "settings of other types": (edit("args.json", model=3), "args.json doesn't name the model and the dataset"),
     "held out": (edit("args.json", held_out=100), "without 100 images held out"),
+    "a try": (edit("args.json", train_images=4000), "train_images = 4000: train and measure on the whole dataset"),
     "another net": (edit("args.json", model="wrn_16_2"), "a training of wrn_16_2.cifar10, not of wrn_10_2.cifar10"),
     "another dataset": (edit("args.json", dataset="svhn"), "a training of wrn_10_2.svhn, not of"),
     "no curve": (lambda run: (run / "metrics.csv").unlink(), "metrics.csv: No such file"),

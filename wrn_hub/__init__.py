@@ -6,9 +6,12 @@ Importing this package registers the models with timm and does nothing else::
     model = timm.create_model("wrn_16_2", pretrained=True)
 """
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -32,8 +35,18 @@ def _any_endpoint() -> Iterator[None]:
         yield
 
 
-with _any_endpoint():
-    from . import models as models  # registers them
+def _help_alone() -> bool:
+    """Whether one of this package's own commands was started for its --help, which needs no net: torch and timm take
+    seconds to import."""
+    program = Path(sys.argv[0] if sys.argv else "")
+    ours = (program.name in ("wrn-hub", "wrn-hub.exe") or ("-m", __name__) in pairwise(sys.orig_argv)
+            or program.resolve().parent == Path(__file__).resolve().parents[1] / "scripts")
+    return ours and not {"-h", "--help"}.isdisjoint(sys.argv[1:])
+
+
+if not _help_alone():
+    with _any_endpoint():
+        from . import models as models  # registers them
 
 if TYPE_CHECKING:
     from .cards.variants import table as table

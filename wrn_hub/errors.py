@@ -5,7 +5,7 @@ calls from Python reads ``batch_size=64`` there.
 """
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 __all__ = ["Stopped", "UserError", "by_command", "first_line", "nearest"]
@@ -65,9 +65,18 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def nearest(name: str, known) -> str:
-    """`` Did you mean 'x'?`` for the nearest of the known names, or an empty string where none is near."""
+def _plain(name: str) -> str:
+    """A name without capitals and signs; an option's dashes are signs too."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` for the nearest of the known names, or an empty string where none is near.
+
+    Capitals and signs don't matter: CIFAR-10 is nearest to cifar10.
+    """
     from difflib import get_close_matches
 
-    match = get_close_matches(name, list(known), n=1)
+    known = list(known)
+    match = [one for one in known if _plain(one) == _plain(name)] or get_close_matches(name.lower(), known, n=1)
     return f" Did you mean {match[0]!r}?" if match else ""

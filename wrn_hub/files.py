@@ -15,13 +15,12 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from typing import TYPE_CHECKING, Any
 
 from .errors import UserError, first_line
+
+if TYPE_CHECKING:
+    import torch
 
 try:
     import fcntl
@@ -119,12 +118,15 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
         raise UserError(f"{path}: not CSV ({first_line(error)})") from None
 
 
-def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
+def read_tensors(path: str | Path) -> "dict[str, torch.Tensor]":
     """The tensors of a safetensors file, on the CPU.
 
     Raises:
         UserError: it can't be read, is damaged or is of another format.
     """
+    from safetensors import SafetensorError  # with torch, which takes a second to import
+    from safetensors.torch import load_file
+
     try:
         return load_file(path)
     except OSError as error:

@@ -1,17 +1,21 @@
 """A setting of a dataclass that a command makes an argument of: its default, what it means, what is allowed."""
 import ast
 from collections.abc import Iterable
-from dataclasses import field
-from typing import Any
+from dataclasses import field, fields
+from typing import Any, TypeVar
 
 from .errors import UserError
 
-__all__ = ["LARGEST_SIDE", "arguments", "option"]
+__all__ = ["LARGEST_SIDE", "arguments", "documented", "option"]
 
 LARGEST_SIDE = 10_000  # pixels of an image; beyond it is a slip of the pen, and would fill the memory
 
+C = TypeVar("C", bound=type)
 
-def option(default: Any, help: str, choices: tuple | None = None, words: bool = False) -> Any:
+
+def option(
+    default: Any, help: str, choices: tuple | None = None, words: bool = False, group: str | None = None
+) -> Any:
     """A dataclass's field; :func:`wrn_hub.commands.cli.add_options` makes ``--its-name`` of it.
 
     Args:
@@ -19,8 +23,9 @@ def option(default: Any, help: str, choices: tuple | None = None, words: bool = 
         help: One line for ``--help``.
         choices: The values allowed, where they are few.
         words: Several values are parted by spaces, as they may hold commas themselves.
+        group: Heading under which it stands, with the fields after it, up to the next one that has a heading.
     """
-    return field(default=default, metadata={"help": help, "choices": choices, "words": words})
+    return field(default=default, metadata={"help": help, "choices": choices, "words": words, "group": group})
 
 
 def arguments(texts: Iterable[str]) -> dict[str, Any]:
@@ -43,3 +48,16 @@ def arguments(texts: Iterable[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             known[name] = value
     return known
+
+
+def documented(cls: C) -> C:
+    """A dataclass whose docstring tells of its options, for ``help()`` and editors; a decorator."""
+    lines = ["", "    Attributes:"]
+    for item in fields(cls):
+        if item.metadata["group"]:
+            lines += ["", f"        {item.metadata['group'].capitalize()}", ""]
+        allowed = f"; one of {', '.join(item.metadata['choices'])}" if item.metadata["choices"] else ""
+        lines.append(f"        {item.name}: {item.metadata['help']}{allowed} (default {item.default!r})")
+    if cls.__doc__:  # python -OO takes it away
+        cls.__doc__ = cls.__doc__.rstrip() + "\n" + "\n".join(lines) + "\n    "
+    return cls

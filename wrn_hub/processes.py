@@ -27,11 +27,18 @@ def process_state() -> PartialState:
     """Accelerate's view of this process and its device, joined with the others that were started with it.
 
     Raises:
-        UserError: Accelerate would have left each process by itself, every one doing all the work.
+        UserError: Accelerate would have left each process by itself, every one doing all the work; or its launcher
+            started several for GPUs that aren't there.
     """
     started = int(os.environ.get("WORLD_SIZE", "1"))
-    # of itself, Accelerate joins processes on a CPU only where it is told that a CPU is meant
-    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or (started > 1 and not torch.accelerator.is_available())
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU")
+    if started > 1 and not cpu and not torch.accelerator.is_available():
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0")[:2] in ("", "-1")
+        if "ACCELERATE_MIXED_PRECISION" in os.environ and not hidden:  # what its launcher sets in any case
+            raise UserError(
+                f"{started} processes were started for GPUs, and torch {torch.__version__} sees none here: start one "
+                "(--num_processes 1), or take a configuration for CPUs (scripts/accelerate/two_cpu_processes.yaml)")
+        cpu = True  # of itself, Accelerate joins processes on a CPU only where it is told that a CPU is meant
     state = PartialState(cpu=cpu)
     if state.num_processes != started:
         raise UserError(

@@ -23,7 +23,7 @@ def _resolved(settings: dict[str, Any]) -> dict[str, Any]:
     pipeline, size = settings.get("pipeline", "memory"), settings.get("image_size", 32)
     cfg = timm.get_pretrained_cfg(settings["model"]) if timm.is_model(settings["model"]) else None
     found: dict[str, Any] = {
-        "flip": flip_of("auto", settings["dataset"], pipeline),
+        "flip": flip_of("auto", settings["dataset"], settings.get("class_names", ()), pipeline),
         "pipeline": usual_pipeline(size, settings.get("images", 0)),
         **usual_settings(pipeline, size, cfg.crop_pct if cfg else DEFAULT_CROP_PCT)}
     if facts:

@@ -96,7 +96,9 @@ def _card(repo_id: str, settings: dict[str, Any], config: dict[str, Any], accura
     classes = config.get("label_names") or cfg.get("label_names") or []
     name = repo_id.partition("/")[2]
     where = (
-        f"{settings['held_out']:,} images held out of the training split" if held_out else "the test split")
+        f"{settings['held_out']:,} images held out of the training split" if held_out
+        else f"{settings['test_images']:,} images drawn from the test split" if settings.get("test_images")
+        else "the test split")
     metadata = ModelCardData(
         library_name="timm",
         pipeline_tag="image-classification",

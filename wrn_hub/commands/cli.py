@@ -59,9 +59,12 @@ def number(text: str) -> float:
 
 
 def add_options(parser: argparse.ArgumentParser, cls: type, defaults: dict[str, Any] | None = None) -> None:
-    """An argument per field of a dataclass whose fields carry ``help`` and ``choices`` in their metadata."""
+    """An argument per field of a dataclass of :func:`wrn_hub.options.option`, under the headings of its groups."""
     hints = get_type_hints(cls)
+    group: Any = parser
     for item in fields(cls):
+        if item.metadata["group"]:
+            group = parser.add_argument_group(item.metadata["group"])
         kinds = [kind for kind in (get_args(hints[item.name]) or (hints[item.name],)) if kind is not type(None)]
         default = (defaults or {}).get(item.name, item.default)
         if default is MISSING:
@@ -70,15 +73,15 @@ def add_options(parser: argparse.ArgumentParser, cls: type, defaults: dict[str, 
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         text = item.metadata["help"].replace("%", "%%") + ("" if default is None or default == () else f" ({shown})")
         if bool in kinds:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
         elif item.metadata["words"]:
-            parser.add_argument(flag, nargs="+", default=default, help=text, metavar="NAME=VALUE")
+            group.add_argument(flag, nargs="+", default=default, help=text, metavar="NAME=VALUE")
         elif isinstance(item.default, tuple):
-            parser.add_argument(flag, type=_several(kinds[0]), default=default, help=text,
-                                metavar="NAME,NAME" if kinds[0] is str else "N,N")
+            group.add_argument(flag, type=_several(kinds[0]), default=default, help=text,
+                               metavar="NAME,NAME" if kinds[0] is str else "N,N")
         else:
             kind = number if kinds[0] is float else kinds[0]
-            parser.add_argument(
+            group.add_argument(
                 flag, type=kind, default=default, help=text, choices=item.metadata["choices"],
                 metavar=None if item.metadata["choices"] else kinds[0].__name__.upper())
 

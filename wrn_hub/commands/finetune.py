@@ -5,12 +5,12 @@ accelerate launch -m wrn_hub finetune --dataset FOLDER_WITH_A_SUBFOLDER_PER_CLAS
 """
 from ..recipes import finetune_defaults
 from ..training.options import TrainOptions
-from .cli import Parser, add_options, options_from, say
+from .cli import Parser, add_options, options_from, program, say
 from .push import add_push_option, push_from
 
 
 def main() -> None:
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, usage=f"{program()} [OPTIONS]")
     add_options(parser, TrainOptions, finetune_defaults(TrainOptions))
     parser.add_argument(
         "--versus-scratch", action="store_true", help="train the same net from scratch too, and show both")

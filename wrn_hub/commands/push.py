@@ -10,7 +10,7 @@ __all__ = ["add_push_option", "push_from"]
 
 def add_push_option(parser: argparse.ArgumentParser) -> None:
     """The option."""
-    parser.add_argument(
+    parser.add_argument_group("publishing").add_argument(
         "--push-to-hub", metavar="ORG/NAME",
         help="publish the model with a card there afterwards; the token is HF_TOKEN's or that of hf auth login")
 

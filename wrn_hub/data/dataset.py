@@ -47,10 +47,36 @@ class Labelled(ABC):
         Raises:
             UserError: fewer than one image a class would be held out, or none would be left to train on.
         """
-        if not len(self.classes) <= count < len(self):
+        drawn, others = self._parted(count, len(self) - 1, seed, "hold out")
+        return self.subset(others), self.subset(drawn)
+
+    def labelled(self, count: int, seed: int = 0) -> tuple[Self, Self]:
+        """Part the split in two for semi-supervised learning: (``count`` labelled images, drawn evenly from every
+        class; all others, whose labels nobody is to look at).
+
+        The usual sizes are 40, 250 and 4,000 of CIFAR-10, 400, 2,500 and 10,000 of CIFAR-100, 40, 250 and 1,000 of
+        SVHN, with five seeds each (FixMatch, arXiv:2001.07685, whose unlabelled images are those of the whole split).
+
+        Raises:
+            UserError: fewer than one image a class would be labelled, or all.
+        """
+        drawn, others = self._parted(count, len(self) - 1, seed, "label")
+        return self.subset(drawn), self.subset(others)
+
+    def balanced(self, count: int, seed: int = 0) -> Self:
+        """``count`` images drawn evenly from every class, those that :meth:`labelled` draws.
+
+        Raises:
+            UserError: that is fewer than one image a class, or more than there are.
+        """
+        return self.subset(self._parted(count, len(self), seed, "draw")[0])
+
+    def _parted(self, count: int, most: int, seed: int, what: str) -> tuple[np.ndarray, np.ndarray]:
+        """Places of ``count`` images drawn evenly from every class, and those of the others, both in order."""
+        if not len(self.classes) <= count <= most:
             raise UserError(
-                f"can't hold out {count} of {len(self)} images of {len(self.classes)} classes: "
-                f"allowed are {len(self.classes)} to {len(self) - 1}")
+                f"can't {what} {count} of {len(self)} images of {len(self.classes)} classes: allowed are "
+                f"{len(self.classes)} to {most}")
         order = np.random.default_rng(seed).permutation(len(self))
         # the n-th image of each class comes before the (n+1)-th of any
         ranks = np.empty(len(self), dtype=np.int64)
@@ -58,7 +84,7 @@ class Labelled(ABC):
             of_class = order[self.labels[order] == label]
             ranks[of_class] = np.arange(len(of_class))
         order = order[np.argsort(ranks[order], kind="stable")]
-        return self.subset(np.sort(order[count:])), self.subset(np.sort(order[:count]))
+        return np.sort(order[:count]), np.sort(order[count:])
 
 
 @dataclass(frozen=True)

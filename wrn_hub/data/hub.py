@@ -1,4 +1,6 @@
-"""Datasets in the form that the Hub has them: through the Hub, or from a local copy of the parquet files."""
+"""Datasets in the forms that the ``datasets`` library has: through the Hub, or from a folder of parquet files, of
+images with a table of their labels, or of what ``save_to_disk`` wrote."""
+import hashlib
 import json
 import logging
 import re
@@ -14,77 +16,17 @@ import numpy as np
 from ..errors import UserError
 from ..facts import DatasetFacts
 from ..weights import endpoint_problem, say_what_is_asked
-from .encoded import EncodedSplit, Images, image_bytes
-from .names import labels_by_name
+from .columns import BY_TYPE, Asked, Columns, check_images, find_columns, labels_of
+from .encoded import EncodedSplit, ImageFiles, Images, image_bytes
+from .names import in_order, labels_by_name
 from .splits import choose_split, kind_of_split
 
-__all__ = ["holds_parquet", "read_hub", "read_parquet"]
+__all__ = ["holds_parquet", "holds_saved", "read_hub", "read_parquet", "read_saved"]
+
+_TABLE = "metadata"  # the file of file names and labels, as the imagefolder of the datasets library has it
+_SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk writes of several splits, and of one
 
 _log = logging.getLogger(__name__)
-
-
-def _column(features: dict[str, Any], kind: str, where: str) -> str:
-    """The one column of this feature type."""
-    found = [name for name, feature in features.items() if isinstance(feature, dict) and feature.get("_type") == kind]
-    if len(found) == 1:
-        return found[0]
-    has = f"several {kind} columns ({', '.join(found)})" if found else f"no {kind} column among {', '.join(features)}"
-    raise UserError(
-        f"{where} has {has}; needed is one Image and one ClassLabel: save a copy that has them "
-        "(remove_columns, cast_column, to_parquet) and name its folder")
-
-
-def _columns(features: dict[str, Any], facts: DatasetFacts | None, where: str) -> tuple[str, str, tuple[str, ...]]:
-    """(image column, label column, class names in the order of the labels)."""
-    if facts is None:
-        image, label = _column(features, "Image", where), _column(features, "ClassLabel", where)
-        return image, label, _names(features[label], where)
-    image, label = facts.image_column, facts.label_column
-    feature = features.get(label)
-    names = _names(feature, where) if isinstance(feature, dict) and "names" in feature else facts.classes
-    if not {image, label} <= set(features) or len(names) != len(facts.classes):
-        raise UserError(
-            f"{where} is not {facts.hub_id}: that has columns {image} and {label} of {len(facts.classes)} classes, "
-            f"this has {', '.join(features)}")
-    if facts.in_folders:  # the Hub's ImageNet has words for WordNet ids, in the order of the ids
-        return image, label, facts.classes
-    return image, label, tuple(dict(facts.misspelled).get(name, name) for name in names)
-
-
-def _names(feature: dict[str, Any], where: str) -> tuple[str, ...]:
-    names = feature.get("names")
-    if (not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names)
-            or len(set(names)) < len(names)):
-        raise UserError(f"{where}: its ClassLabel has the names {str(names)[:100]}, needed is a list of distinct texts")
-    return tuple(names)
-
-
-def _labels(column: Any, where: str) -> np.ndarray:
-    import pyarrow as pa
-
-    if not pa.types.is_integer(column.type):
-        raise UserError(f"{where}: labels are of type {column.type}, not integers")
-    if column.null_count:
-        raise UserError(f"{where}: {column.null_count} of {len(column)} images have no label; measure on another split")
-    return np.asarray(column.to_numpy(), dtype=np.int64)
-
-
-def _check_images(kind: Any, where: str) -> None:
-    """Refuse a column that can't be of images: needed are bytes, or a struct of bytes and the path of a file."""
-    import pyarrow as pa
-
-    def fits(kind: Any, *tests: Any) -> bool:
-        return any(test(kind) for test in (*tests, pa.types.is_null))
-
-    of_bytes, of_text = (pa.types.is_binary, pa.types.is_large_binary), (pa.types.is_string, pa.types.is_large_string)
-    if fits(kind, *of_bytes):
-        return
-    fields = {field.name: field.type for field in kind} if pa.types.is_struct(kind) else {}
-    if not fields.keys() & {"bytes", "path"} or not (
-            fits(fields.get("bytes", pa.null()), *of_bytes) and fits(fields.get("path", pa.null()), *of_text)):
-        raise UserError(
-            f"{where}: images are of type {str(kind)[:100]}, not a struct of bytes and path: save a copy with "
-            "cast_column(..., datasets.Image()) and to_parquet")
 
 
 def _image(cell: Any, place: str) -> tuple[str, bytes]:
@@ -110,6 +52,8 @@ def _parquet_files(folder: Path) -> dict[str, list[Path]]:
     """Split -> its files: SPLIT-*.parquet or SPLIT/*.parquet in the folder or in the folders of its configurations."""
     files: dict[str, list[Path]] = {}
     for path in sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")]):
+        if path.stem == _TABLE:
+            continue
         split = re.split(r"[-._]", path.name)[0]
         files.setdefault(split if kind_of_split(split) else path.parent.name, []).append(path)
     return files
@@ -125,13 +69,11 @@ class _Shard:
     """What the metadata of a parquet file say; of its groups the numbers of their rows."""
 
     path: Path
-    image: str
-    label: str
-    names: tuple[str, ...]
+    columns: Columns
     groups: tuple[int, ...]
 
     @classmethod
-    def read(cls, path: Path, facts: DatasetFacts | None) -> "_Shard":
+    def read(cls, path: Path, facts: DatasetFacts | None, asked: Asked) -> "_Shard":
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -149,15 +91,22 @@ class _Shard:
         except (AttributeError, ValueError, RecursionError):  # not JSON, or not a dict of dicts of dicts
             raise UserError(
                 f"{path}: its metadata isn't what the datasets library writes; save a copy with to_parquet") from None
-        image, label, names = _columns(features, facts, str(path))
-        _check_images(schema.field(image).type, f"{path}: {image}")
-        return cls(path, image, label, names, groups)
+        columns = find_columns(features, facts, asked, str(path))
+        check_images(schema.field(columns.image).type, f"{path}: {columns.image}")
+        return cls(path, columns, groups)
 
-    def labels(self) -> np.ndarray:
+    def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        """See :func:`labels_of`."""
         import pyarrow as pa
 
-        arrays = list(_column_of(self.path, self.label))
-        return _labels(pa.chunked_array(arrays), str(self.path)) if arrays else np.empty(0, dtype=np.int64)
+        arrays, names = list(_column_of(self.path, self.columns.label)), self.columns.names
+        if not arrays:
+            return np.empty(0, dtype=np.int64), names or ()
+        return labels_of(pa.chunked_array(arrays), names, str(self.path))
+
+    def names(self) -> tuple[str, ...]:
+        """Of its classes, for which the labels are read where they have no other names."""
+        return self.labels()[1] if self.columns.names is None else self.columns.names
 
 
 def _unlabelled(labels: np.ndarray) -> bool:
@@ -284,7 +233,9 @@ def _names_and_sizes(paths: Iterable[Path]) -> bytes:
     return repr([(path.name, path.stat().st_size) for path in paths]).encode()
 
 
-def read_parquet(folder: Path, split: str, where: str, facts: DatasetFacts | None = None) -> EncodedSplit:
+def read_parquet(
+    folder: Path, split: str, where: str, facts: DatasetFacts | None = None, asked: Asked = BY_TYPE
+) -> EncodedSplit:
     """Read a split from a local copy of a Hub repository: CONFIG/SPLIT-*.parquet or SPLIT-*.parquet.
 
     The classes are those of the training split, in its order; other splits and files are matched to it by name.
@@ -294,6 +245,7 @@ def read_parquet(folder: Path, split: str, where: str, facts: DatasetFacts | Non
         split: "train" or "test"; a validation split stands in for a missing "test".
         where: What to call the dataset in an error.
         facts: Names the columns and classes; without it they are found by the feature types in the files.
+        asked: Columns that the user names.
 
     Raises:
         UserError: a file is damaged or of another kind than the others, there is no such split or column, several
@@ -303,27 +255,35 @@ def read_parquet(folder: Path, split: str, where: str, facts: DatasetFacts | Non
         folder = folder / facts.config
     available = _parquet_files(folder)
     paths = available[_labelled(split, available, where, lambda name: all(
-        _unlabelled(_Shard.read(path, facts).labels()) for path in available[name]))]
+        _unlabelled(_Shard.read(path, facts, asked).labels()[0]) for path in available[name]))]
     folders = sorted({path.parent.name for path in paths})
     if len(folders) > 1:
         raise UserError(f"{where} has several configurations ({', '.join(folders)}): name the folder of one of them")
 
-    shards = [_Shard.read(path, facts) for path in paths]
-    first = shards[0]
+    shards = [_Shard.read(path, facts, asked) for path in paths]
+    first = shards[0].columns
     for shard in shards:
-        if (shard.image, shard.label) != (first.image, first.label):
+        if (shard.columns.image, shard.columns.label) != (first.image, first.label):
             raise UserError(
-                f"{shard.path} has the columns {shard.image} and {shard.label}, {first.path} has {first.image} and "
-                f"{first.label}: give all files of a split the same ones")
-    classes, elsewhere = first.names, str(first.path)
+                f"{shard.path} has the columns {shard.columns.image} and {shard.columns.label}, {paths[0]} has "
+                f"{first.image} and {first.label}: give all files of a split the same ones")
     if facts:
         classes, elsewhere = facts.classes, facts.hub_id
-    elif split != "train" and any(kind_of_split(name) == "train" for name in available):
-        training = _Shard.read(available[choose_split("train", available, where)][0], None)
-        classes, elsewhere = training.names, str(training.path)
-    labels = [labels_by_name(shard.labels(), shard.names, classes, str(shard.path), elsewhere) for shard in shards]
+    else:
+        training = shards
+        if split != "train" and any(kind_of_split(name) == "train" for name in available):
+            training = [
+                _Shard.read(path, None, asked) for path in available[choose_split("train", available, where)]]
+        classes, elsewhere = _classes(training), str(training[0].path)
+    labels = [labels_by_name(*shard.labels(), classes, str(shard.path), elsewhere) for shard in shards]
     images = ParquetImages(paths, first.image, [shard.groups for shard in shards])
     return EncodedSplit(images, np.concatenate(labels), classes)
+
+
+def _classes(shards: Sequence[_Shard]) -> tuple[str, ...]:
+    """What the files of a training split tell apart: as the first one says, or whatever their labels are called."""
+    first = shards[0].columns.names
+    return tuple(in_order({name for shard in shards for name in shard.names()})) if first is None else first
 
 
 @contextmanager
@@ -346,7 +306,7 @@ def _quiet(*names: str) -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def read_hub(hub_id: str, split: str, facts: DatasetFacts | None = None) -> EncodedSplit:
+def read_hub(hub_id: str, split: str, facts: DatasetFacts | None = None, asked: Asked = BY_TYPE) -> EncodedSplit:
     """Read a split through the Hub, or from what the ``datasets`` library has cached of it.
 
     The classes are those of the training split, in its order.
@@ -355,6 +315,7 @@ def read_hub(hub_id: str, split: str, facts: DatasetFacts | None = None) -> Enco
         hub_id: "org/name".
         split: "train" or "test"; a validation split stands in for a missing "test".
         facts: Names the configuration, columns and classes; without it columns are found by feature type.
+        asked: Columns that the user names.
 
     Raises:
         UserError: the dataset can't be had, or there is no such split or column, or several could be meant.
@@ -385,18 +346,106 @@ def read_hub(hub_id: str, split: str, facts: DatasetFacts | None = None) -> Enco
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{hub_id} can't be loaded: {reason[:300]}; or download it and give its folder (--data-dir)") from error
-    chosen = splits[_labelled(split, splits, hub_id, lambda name: _unlabelled(_labels(
-        splits[name].data.column(_columns(splits[name].features.to_dict(), facts, hub_id)[1]), hub_id)))]
-    image, label, names = _columns(chosen.features.to_dict(), facts, hub_id)
-    _check_images(chosen.data.column(image).type, f"{hub_id}: {image}")
-    classes, elsewhere = facts.classes if facts else names, hub_id
-    if not facts and any(kind_of_split(name) == "train" for name in splits):
-        training = splits[choose_split("train", splits, hub_id)]
-        classes, elsewhere = _columns(training.features.to_dict(), facts, hub_id)[2], f"{hub_id}'s training split"
-    labels = labels_by_name(
-        _labels(chosen.data.column(label), hub_id), names, classes, f"{hub_id}'s {split} split", elsewhere)
-    files = tuple(Path(file["filename"]) for file in chosen.cache_files)
+    chosen, columns, labels, classes = _split_of(splits, split, hub_id, facts, asked)
     # the datasets library names the folder of what it cached by the commit
-    commits = [file.parent.name for file in files if re.fullmatch("[0-9a-f]{40}", file.parent.name)]
-    revision = commits[0] if commits else None
-    return EncodedSplit(HubImages(chosen, image, hub_id, revision), labels, classes, revision)
+    folders = [Path(file["filename"]).parent.name for file in chosen.cache_files]
+    revision = next((name for name in folders if re.fullmatch("[0-9a-f]{40}", name)), None)
+    return EncodedSplit(HubImages(chosen, columns.image, hub_id, revision), labels, classes, revision)
+
+
+def _split_of(
+    splits: Any, split: str, where: str, facts: DatasetFacts | None, asked: Asked
+) -> tuple[Any, Columns, np.ndarray, tuple[str, ...]]:
+    """(the split, its columns, labels int64 (N,), the classes of the training split) of what ``datasets`` loaded."""
+    def labels_in(name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+        columns = find_columns(splits[name].features.to_dict(), facts, asked, where)
+        return labels_of(splits[name].data.column(columns.label), columns.names, where)
+
+    chosen = splits[_labelled(split, splits, where, lambda name: _unlabelled(labels_in(name)[0]))]
+    columns = find_columns(chosen.features.to_dict(), facts, asked, where)
+    check_images(chosen.data.column(columns.image).type, f"{where}: {columns.image}")
+    labels, names = labels_of(chosen.data.column(columns.label), columns.names, where)
+    classes, elsewhere = facts.classes if facts else names, where
+    if not facts and any(kind_of_split(name) == "train" for name in splits):
+        training = splits[choose_split("train", splits, where)]
+        theirs = find_columns(training.features.to_dict(), None, asked, where)
+        classes, elsewhere = theirs.names or (), f"{where}'s training split"
+        if theirs.names is None:
+            classes = labels_of(training.data.column(theirs.label), None, where)[1]
+    return chosen, columns, labels_by_name(labels, names, classes, f"{where}'s {split} split", elsewhere), classes
+
+
+def _tables(folder: Path) -> list[Path]:
+    """The tables of file names and labels in a folder of images, or in its splits' folders."""
+    places = [folder, *(path for path in folder.iterdir() if kind_of_split(path.name) and path.is_dir())]
+    found = [path for place in places for path in sorted(place.glob(f"{_TABLE}.*"))]
+    return [path for path in found if path.suffix == ".parquet" or (
+        path.suffix in (".csv", ".jsonl") and b"file_name" in _first_line(path))]
+
+
+def _first_line(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.readline(2**16)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from None
+
+
+def holds_saved(folder: Path) -> bool:
+    """Whether a folder is one that :func:`read_saved` reads."""
+    return any((folder / name).is_file() for name in _SAVED) or bool(_tables(folder))
+
+
+def read_saved(folder: Path, split: str, where: str, asked: Asked = BY_TYPE) -> EncodedSplit:
+    """Read a split of what ``save_to_disk`` wrote, or of images with a table of their labels.
+
+    The table is a file ``metadata.csv``, ``metadata.jsonl`` or ``metadata.parquet`` with a column ``file_name``, in the
+    folder or in those of its splits, as the ``datasets`` library's imagefolder has it. Where it knows no splits, a
+    fifth of every class is for testing, chosen by the hash of the files' names, so always the same one.
+
+    Args:
+        folder: The folder.
+        split: "train" or "test"; a validation split stands in for a missing "test".
+        where: What to call the dataset in an error.
+        asked: Columns that the user names; by default those of the types Image and ClassLabel, or one called "label".
+
+    Raises:
+        UserError: it can't be loaded; there is no such split or column, or several could be meant.
+    """
+    import datasets
+
+    root, table = folder.resolve(), bool(_tables(folder))
+    try:
+        with _quiet("datasets"):
+            if table:
+                splits = datasets.load_dataset("imagefolder", data_dir=str(root))
+            else:
+                loaded = datasets.load_from_disk(str(folder))
+                splits = loaded if isinstance(loaded, dict) else {"train": loaded}
+    except Exception as error:  # whatever is wrong with files of so many forms
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{where} can't be loaded through the datasets library: {reason[:300]}") from error
+    fifth = table and all(kind_of_split(name) == "train" for name in splits)
+    chosen, columns, labels, classes = _split_of(splits, "train" if fifth else split, where, None, asked)
+    if not table:
+        return EncodedSplit(HubImages(chosen, columns.image, folder.name, None), labels, classes)
+    paths = [Path(cell["path"]) for cell in chosen.data.column(columns.image).to_pylist()]
+    if missing := next((path for path in paths if not path.is_file()), None):
+        raise UserError(f"{where}: its table names {missing}, and there is no such file")
+    places = np.arange(len(paths))
+    if fifth:
+        places = _fifth(paths, labels, split)
+        _log.info("%s has no train and test splits: a fifth of every class is for testing", folder)
+    return EncodedSplit(ImageFiles(root, [paths[place] for place in places]), labels[places], classes)
+
+
+def _fifth(paths: Sequence[Path], labels: np.ndarray, split: str) -> np.ndarray:
+    """Places of the images of a split: of each class a fifth, at least one of two, is for testing."""
+    hashes = np.array([hashlib.sha256(path.name.encode("utf-8", "surrogateescape")).hexdigest() for path in paths])
+    testing = []
+    for label in np.unique(labels):
+        of_class = np.flatnonzero(labels == label)
+        count = max(len(of_class) > 1, round(len(of_class) / 5))
+        testing.append(of_class[np.argsort(hashes[of_class], kind="stable")[:count]])
+    test = np.sort(np.concatenate(testing))
+    return test if split == "test" else np.setdiff1d(np.arange(len(paths)), test)

@@ -21,7 +21,8 @@ def plain(name: str) -> str:
 
 
 def _numbers(names: Sequence[str]) -> list[int] | None:
-    return list(map(int, names)) if all(name.isascii() and name.isdecimal() for name in names) else None
+    whole = all(name.isascii() and name.removeprefix("-").isdecimal() for name in names)
+    return list(map(int, names)) if whole else None
 
 
 def named(classes: Sequence[str]) -> bool:
@@ -30,7 +31,7 @@ def named(classes: Sequence[str]) -> bool:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Names of folders as classes: by number where all are numbers, so that 10 comes after 9, else as text."""
+    """Names without an order of their own: by number where all are numbers, so that 10 comes after 9, else as text."""
     names = sorted(names)
     return names if _numbers(names) is None else sorted(names, key=int)
 

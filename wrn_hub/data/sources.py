@@ -9,11 +9,12 @@ from ..facts import KNOWN, DatasetFacts
 from ..files import from_home
 from ..options import LARGEST_SIDE
 from .cache import cached
+from .columns import Asked
 from .dataset import ImageDataset
 from .encoded import EncodedSplit, PixelImages, decode, stack
 from .files import FileDataset
 from .folder import has_splits, read_folder
-from .hub import holds_parquet, read_hub, read_parquet
+from .hub import holds_parquet, holds_saved, read_hub, read_parquet, read_saved
 from .imagenet import known
 from .names import labels_by_name
 from .official import FOLDERS, find_official, read_official
@@ -90,8 +91,8 @@ def _folder(data_dir: str | os.PathLike | None) -> Path | None:
 
 def _without_splits(name: str, folder: Path | None) -> bool:
     """Whether it is a folder of class folders alone, not of splits."""
-    return not (
-        folder is None or find_official(folder) == name or holds_parquet(folder) or has_splits(folder))
+    return not (folder is None or find_official(folder) == name or holds_parquet(folder) or holds_saved(folder)
+                or has_splits(folder))
 
 
 def split_to_measure(name: str, data_dir: str | os.PathLike | None = None) -> str:
@@ -103,7 +104,10 @@ def split_to_measure(name: str, data_dir: str | os.PathLike | None = None) -> st
     return "all" if _without_splits(*_locate(name, _folder(data_dir))) else "test"
 
 
-def load_files(name: str, split: str, data_dir: str | os.PathLike | None = None) -> FileDataset:
+def load_files(
+    name: str, split: str, data_dir: str | os.PathLike | None = None, *, image_column: str | None = None,
+    label_column: str | None = None,
+) -> FileDataset:
     """Load a split of a dataset, but for its images, which stay in their files; see :func:`load_dataset`.
 
     A folder of classes without splits has a third one, "all": each of its images.
@@ -117,13 +121,19 @@ def load_files(name: str, split: str, data_dir: str | os.PathLike | None = None)
     name, folder = _locate(name, _folder(data_dir))
     if split == "all" and not _without_splits(name, folder):
         raise UserError(f"{name}: it has splits, so 'all' is none of them; choose train or test")
-    facts = known(name)
+    facts, asked = known(name), Asked(image_column, label_column)
+    if facts and asked:  # its other columns are of other classes, so it is another dataset
+        name, facts = facts.hub_id, None
     if folder is None:
-        encoded = read_hub(facts.hub_id if facts else name, split, facts)
-    elif find_official(folder) == name:
+        encoded = read_hub(facts.hub_id if facts else name, split, facts, asked)
+    elif facts and find_official(folder) == name:
         encoded = read_official(name, split, folder)
     elif holds_parquet(folder):
-        encoded = read_parquet(folder, split, f"{folder} ({split})", facts)
+        encoded = read_parquet(folder, split, f"{folder} ({split})", facts, asked)
+    elif holds_saved(folder):
+        encoded = read_saved(folder, split, f"{folder} ({split})", asked)
+    elif asked:
+        raise UserError(f"{folder} holds no table, so no columns: leave out --image-column and --label-column")
     else:
         encoded = read_folder(folder, split)
         if facts and facts.in_folders:
@@ -133,7 +143,8 @@ def load_files(name: str, split: str, data_dir: str | os.PathLike | None = None)
 
 
 def load_dataset(
-    name: str, split: str, data_dir: str | os.PathLike | None = None, size: int | None = None
+    name: str, split: str, data_dir: str | os.PathLike | None = None, size: int | None = None, *,
+    image_column: str | None = None, label_column: str | None = None,
 ) -> ImageDataset:
     """Load a split of a dataset.
 
@@ -148,9 +159,10 @@ def load_dataset(
     sample                        this package: 2,000 + 1,000 images of CIFAR-100 in its 20 superclasses
     a folder                      the same two forms, or images as FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, or as
                                   FOLDER/CLASS/*, of which the same fifth of every class is always for testing; a
-                                  relative path counts from ``data_dir``, then from the working directory
-    a Hub id, "org/name"          a copy of its parquet files in ``data_dir``, else the Hub; its one Image column and
-                                  its one ClassLabel column
+                                  relative path counts from ``data_dir``, then from the working directory; or images
+                                  with a metadata.csv, .jsonl or .parquet of their ``file_name`` and ``label``, or what
+                                  ``save_to_disk`` of the ``datasets`` library wrote
+    a Hub id, "org/name"          a copy of its parquet files in ``data_dir``, else the Hub
     ============================  ====================================================================================
 
     The known names come before folders of the same name; ``./cifar10`` is a folder. A validation split stands in for
@@ -165,15 +177,18 @@ def load_dataset(
         size: Side in pixels: the shorter side is brought to it, bicubic and antialiased, and the centre cut out.
             Images that have this size already stay bit-identical. None keeps the images as they are, which then have
             to be of one size.
+        image_column: The column of the images, where a dataset has columns; by default its one Image column.
+        label_column: The column of the labels; by default its one ClassLabel column, or where it has none, the one
+            called "label". Integers and texts are taken as the names of the classes, unless a ClassLabel names them.
 
     Raises:
-        UserError: there is no such dataset or split; an image can't be decoded; a label is missing or out of range;
-            a class is one that the training split lacks; images differ in size and none is given; the network is
-            needed and not there.
+        UserError: there is no such dataset, split or column; an image can't be decoded; a label is missing or out of
+            range; a class is one that the training split lacks; images differ in size and none is given; the network
+            is needed and not there.
     """
     if size is not None and not 1 <= size <= LARGEST_SIDE:
         raise UserError(f"size {size}: allowed is 1 to {LARGEST_SIDE} pixels")
-    return in_memory(load_files(name, split, data_dir), size)
+    return in_memory(load_files(name, split, data_dir, image_column=image_column, label_column=label_column), size)
 
 
 def in_memory(files: FileDataset, size: int | None = None) -> ImageDataset:

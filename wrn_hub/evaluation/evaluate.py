@@ -282,7 +282,8 @@ def _load(options: EvaluateOptions, model: str, config: dict[str, Any]) -> Image
     split = options.split or split_to_measure(options.dataset, options.data_dir)
     if split == "all" and not options.split and _trained_on(model, options.dataset):
         split = "test"
-    files = load_files(options.dataset, split, options.data_dir)
+    files = load_files(
+        options.dataset, split, options.data_dir, image_column=options.image_column, label_column=options.label_column)
     if split == "all" and not options.split:
         _log.warning(
             "%s has no train and test folders: all of its %d images are measured; where the net was trained on it, add "

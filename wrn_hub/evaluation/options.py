@@ -48,6 +48,8 @@ class EvaluateOptions:
         None, "real.json: every right label of ImageNet's validation images (ReaL), to measure by as well")
     output: str | None = option(
         None, "folder to write results.json, logits.safetensors and worst.safetensors to")
+    image_column: str | None = option(None, "column of the images; by default the one of type Image")
+    label_column: str | None = option(None, "column of the labels; by default that of type ClassLabel, or called label")
 
     def __post_init__(self) -> None:
         most = 2**32 - 1

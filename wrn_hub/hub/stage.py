@@ -72,6 +72,9 @@ def _finished(run: Path, name: str) -> tuple[dict[str, Any], str]:
         raise UserError(f"{run} was trained without {settings['held_out']} images held out, for tuning: train on all")
     if settings.get("loss"):
         raise UserError(f"{run} was trained by a loss of its own, {settings['loss']}, which no command repeats")
+    for part in ("train_images", "test_images", "label_column"):
+        if settings.get(part):
+            raise UserError(f"{run} was trained with {part} = {settings[part]}: train and measure on the whole dataset")
     trained = f"{settings['model'].partition('.')[0]}.{settings['dataset']}"
     if tag not in DATASETS or trained != name:
         raise UserError(f"{run} was a training of {trained}, not of {name}; tags are {', '.join(DATASETS)}")

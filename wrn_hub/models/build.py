@@ -35,7 +35,7 @@ class ModelSource:
 
     @classmethod
     def parse(cls, text: str) -> "ModelSource":
-        """Understand ``text``, which may also be the plain path of a model's folder.
+        """Understand ``text``, which may also be the plain path of a model's folder, or of a run's that holds one.
 
         Raises:
             UserError: timm has no such model or tag, the folder holds no model, or the Hub can't be asked for one.
@@ -50,6 +50,10 @@ class ModelSource:
         path = Path(text.removeprefix("local-dir:"))
         if not path.exists():
             recover(path)
+        if path.is_dir() and not (path / "config.json").is_file():
+            recover(path / "model")
+            if (path / "model" / "config.json").is_file():
+                path /= "model"
         if text.startswith("local-dir:") or (path.is_dir() and not timm.is_model(text)):
             if not (path / "config.json").is_file():
                 raise UserError(
@@ -61,7 +65,9 @@ class ModelSource:
                 raise UserError(f"{path / 'config.json'}: {first_line(error)}") from error
             return cls(f"local-dir:{path}", {**cfg, "architecture": arch})
         if not timm.is_model(text):
-            raise UserError(f"model {text!r}: timm has no model of this name.{nearest(text, timm.list_models())}")
+            usual = re.sub("wide[-_ ]?(resnet|residual[-_ ]?network)", "wrn", text.lower())  # as papers have it
+            near = nearest(usual.partition(".")[0], timm.list_models())
+            raise UserError(f"model {text!r}: timm has no model of this name.{near}")
         arch, _, tag = text.partition(".")
         try:
             cfg = timm.get_pretrained_cfg(text)

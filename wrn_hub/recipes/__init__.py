@@ -11,6 +11,8 @@ from ..files import read_json, read_toml
 __all__ = ["Recipe", "finetune_defaults", "finetune_recipe", "load_recipe", "recipe_names"]
 
 _FOLDER = Path(__file__).parent
+_TEXTS = ("source", "cost", "accuracy", "command")
+_OF_STEPS = ("decay_at", "decay_factor")  # settings of the step schedule alone
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class Recipe:
     """A recipe; one with ``base = "another"`` in its file takes from that one the options that it doesn't set itself.
 
     Attributes:
+        name: As it was asked for.
         source: Where the settings come from.
         cost: Time on which hardware.
         accuracy: What to expect, or what was measured, with the hardware and seed.
@@ -25,11 +28,32 @@ class Recipe:
         options: Settings of ``scripts/train.py`` that differ from its defaults.
     """
 
+    name: str
     source: str
     cost: str
     accuracy: str
     command: str
     options: dict[str, Any]
+
+    def with_schedule(self, schedule: str | None) -> "Recipe":
+        """The recipe with another schedule of the learning rate, without what belongs to its own; None keeps that."""
+        if schedule in (None, self.options.get("schedule")):
+            return self
+        return replace(self, options={key: value for key, value in self.options.items() if key not in _OF_STEPS})
+
+    def text(self, options: type) -> str:
+        """What it is, what is expected of it, and what it sets, each beside what would hold without it.
+
+        Args:
+            options: Dataclass whose fields are the known settings, with their defaults.
+        """
+        said = [f"  {name:<9} {getattr(self, name)}" for name in _TEXTS]
+        defaults = {item.name: item.default for item in fields(options)}
+        rows = [("sets", "", "default")] + [
+            ("--" + key.replace("_", "-"), _typed(value), _typed(defaults[key])) for key, value in self.options.items()]
+        first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
+        return "\n".join([self.name, *said, *(
+            f"  {name:<{first}}  {value:<{second}}  {default}" for name, value, default in rows)])
 
 
 def recipe_names() -> list[str]:
@@ -100,11 +124,10 @@ def _read(path: Path, options: type, above: tuple[Path, ...]) -> Recipe:
     if path.resolve() in [file.resolve() for file in above]:
         raise UserError(f"recipe {above[0]} is based on itself: {' on '.join(file.name for file in chain)}")
     content = read_toml(path)
-    texts = [item.name for item in fields(Recipe) if item.type is str]
-    _check_keys(content, ["base", *texts, "options"], path)
-    if missing := [item.name for item in fields(Recipe) if item.name not in content]:
+    _check_keys(content, ["base", *_TEXTS, "options"], path)
+    if missing := [key for key in (*_TEXTS, "options") if key not in content]:
         raise UserError(f"{path}: lacks {', '.join(missing)}")
-    for key, kind, needed in (*((key, str, "a text") for key in ("base", *texts)), ("options", dict, "a table")):
+    for key, kind, needed in (*((key, str, "a text") for key in ("base", *_TEXTS)), ("options", dict, "a table")):
         if not isinstance(content.get(key, kind()), kind):
             raise UserError(f"{path}: {key} is {_shown(content[key])}, needed is {needed}")
     _check_keys(content["options"], [item.name for item in fields(options)], path)
@@ -115,7 +138,7 @@ def _read(path: Path, options: type, above: tuple[Path, ...]) -> Recipe:
         except UserError as error:
             raise UserError(f"{path}: base: {error}") from None
         settings = {**_read(base, options, chain).options, **settings}
-    return Recipe(**{**content, "options": settings})
+    return Recipe(path.stem, **{**content, "options": settings})
 
 
 def _check_keys(given: Iterable[str], known: list[str], path: Path) -> None:
@@ -132,6 +155,11 @@ def _checked(settings: dict[str, Any], options: type, path: Path) -> dict[str, A
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return settings
+
+
+def _typed(value: object) -> str:
+    """A setting as it is typed."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _shown(value: object) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ..data import FileDataset
 from ..data.encoded import Images, decode

@@ -19,13 +19,15 @@ class Teacher:
         student: Says how its images are normalised, and which classes there are.
         classes: Their names in the order of the logits.
         device: Where to.
+        resize: Bring images to the size that it was made for; else it sees them as they come.
 
     Raises:
         UserError: there is no such model, it has no weights, or it tells other classes apart.
     """
 
     def __init__(
-        self, name: str | nn.Module, student: nn.Module, classes: tuple[str, ...], device: torch.device | str = "cpu"
+        self, name: str | nn.Module, student: nn.Module, classes: tuple[str, ...], device: torch.device | str = "cpu",
+        resize: bool = True,
     ) -> None:
         model = ModelSource.parse(name).create(pretrained=True) if isinstance(name, str) else name
         who = name if isinstance(name, str) else type(name).__name__
@@ -33,6 +35,7 @@ class Teacher:
         self.index = None if index is None else index.to(device)
         self.model = model.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
         self.size = model.pretrained_cfg["input_size"][1:]
+        self.resize = resize or bool(model.pretrained_cfg.get("fixed_input_size"))
         mean, std, own_mean, own_std = (
             torch.tensor(cfg[key], device=device).view(3, 1, 1)
             for cfg in (student.pretrained_cfg, model.pretrained_cfg) for key in ("mean", "std"))
@@ -42,7 +45,7 @@ class Teacher:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (B, classes) for the student's images, float (B, 3, H, W)."""
         images = torch.addcmul(self.offset, images, self.scale)
-        if images.shape[2:] != self.size:
+        if self.resize and images.shape[2:] != self.size:
             images = F.interpolate(images, size=self.size, mode="bilinear", antialias=True)
         logits = self.model(images)
         return logits if self.index is None else logits[:, self.index]

@@ -1,9 +1,11 @@
-"""When a run pauses to save its state: every few minutes, at SIGTERM and at Ctrl-C, every process after the same step.
+"""When a run pauses to save its state: every few minutes, at SIGTERM, at Ctrl-C and when its terminal is closed; every
+process after the same step.
 """
 import os
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,14 +16,16 @@ __all__ = ["SAVE", "STOP", "Interrupt"]
 
 SAVE, STOP = 1, 2
 _NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
+if hasattr(signal, "SIGHUP"):  # Windows has none
+    _NAMES[signal.SIGHUP] = "the end of its terminal"
 _ECHO = 2.0  # seconds in which a second Ctrl-C is the first one, that a launcher passed on
 
 
 class Interrupt:
     """Collects the wishes to save or to stop, which the loop asks for after each update.
 
-    A context manager, within which SIGTERM, and Ctrl-C once the training is under way, are wishes to stop instead of
-    the end. A second Ctrl-C ends it at once.
+    A context manager, within which SIGTERM and SIGHUP, and Ctrl-C once the training is under way, are wishes to stop
+    instead of the end. A second Ctrl-C ends it at once.
 
     Args:
         minutes: Time from one checkpoint to the next wish to save.
@@ -31,6 +35,7 @@ class Interrupt:
         self.seconds = 60 * minutes
         self.signal: signal.Signals | None = None
         self.running, self.main, self.asked, self.wished = False, True, 0.0, 0
+        self.folder = Path()
         self.handlers: dict[signal.Signals, Any] = {}
         self.group: Any | None = None
         self.pending: tuple[Any, torch.Tensor] | None = None
@@ -55,17 +60,24 @@ class Interrupt:
             raise KeyboardInterrupt
         if self.signal is None:
             self.signal, self.asked = signal.Signals(number), time.monotonic()
-            if number == signal.SIGINT and self.main:  # print might be in the middle of another line
-                os.write(2, b"\nsaving after this step, then the end; Ctrl-C again ends at once, without\n")
+            if number == signal.SIGINT and self.main:
+                # at once, since a launcher may be gone before the end; print might be in the middle of another line
+                os.write(2, f"\nsaving after this step, then the end; the same command with --output {self.folder} "
+                            "--resume goes on; Ctrl-C again ends at once, without\n".encode())
 
     @property
     def by(self) -> str:
         """What asked to stop, in words; of several processes, one may know it from the others alone."""
         return _NAMES[self.signal or signal.SIGTERM]
 
-    def start(self, accelerator: Accelerator) -> None:
-        """Start the clock, and let the processes hear each other through gloo: no GPU waits for an answer."""
-        self.main, self.running = accelerator.is_main_process, True
+    def start(self, accelerator: Accelerator, folder: Path) -> None:
+        """Start the clock, and let the processes hear each other through gloo: no GPU waits for an answer.
+
+        Args:
+            accelerator: Knows the processes.
+            folder: Of the run, to tell how to go on.
+        """
+        self.main, self.folder, self.running = accelerator.is_main_process, folder, True
         if accelerator.num_processes > 1:
             self.group = torch.distributed.new_group(backend="gloo")
         self.saved()

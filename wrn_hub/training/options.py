@@ -6,7 +6,7 @@ from typing import get_args, get_origin, get_type_hints
 
 from ..errors import UserError
 from ..facts import check_mean_std
-from ..options import LARGEST_SIDE, arguments, option
+from ..options import LARGEST_SIDE, arguments, documented, option
 
 __all__ = ["CUDA_GRAPHS", "FILES_ALONE", "MEMORY_ALONE", "PACE", "PLACES", "TrainOptions", "option"]
 
@@ -26,7 +26,8 @@ _MOST = 1_000_000  # of what is counted: beyond it is a slip of the pen
 # what is allowed, both ends included
 _ALLOWED: dict[str, tuple[float, float | None]] = {
     **dict.fromkeys(("epochs", "batch_size", "accumulate", "eval_every"), (1, _MOST)),
-    "threads": (1, 4096), "workers": (0, 4096), "seed": (0, 2**32 - 1), "held_out": (0, 1_000_000_000),
+    "threads": (1, 4096), "workers": (0, 4096), "seed": (0, 2**32 - 1),
+    **dict.fromkeys(("held_out", "train_images", "test_images"), (0, 1_000_000_000)),
     **dict.fromkeys(("image_size", "test_size"), (1, LARGEST_SIDE)),
     **dict.fromkeys(("cutout", "crop_padding"), (0, LARGEST_SIDE)),
     "repeated_aug": (1, 1000), "color_jitter": (0, 10), "reprob": (0, 1), "crop_pct": (0.01, 1),
@@ -38,6 +39,7 @@ _ALLOWED: dict[str, tuple[float, float | None]] = {
 _KINDS = {int: (Integral, "a whole number"), float: (Real, "a number"), str: (str, "text")}
 
 
+@documented
 @dataclass
 class TrainOptions:
     """Settings of one training run; the defaults are those of ``scripts/train.py``.
@@ -46,8 +48,9 @@ class TrainOptions:
         UserError: a value outside what is allowed.
     """
 
-    # what is trained
-    model: str = option("wrn_16_2", "timm model with or without a tag, Hub id (hf-hub:org/name), or folder of a model")
+    model: str = option(
+        "wrn_16_2", "timm model with or without a tag, Hub id (hf-hub:org/name), or folder of a model or of a run",
+        group="what is trained")
     pretrained: bool = option(False, "start from the pretrained weights; those of a Hub id or folder are used anyway")
     drop_rate: float | None = option(None, "dropout before the classifier")
     block_drop_rate: float | None = option(None, "dropout between the convolutions of a block (Wide ResNets)")
@@ -56,10 +59,14 @@ class TrainOptions:
         (), "arguments of the net besides those, such as block_drop_rate=0.3 act_layer=silu", words=True)
     freeze: bool = option(False, "train the classifier alone; the rest stays as it is, BatchNorm's statistics too")
 
-    # on what
-    dataset: str = option("cifar10", "cifar10, cifar100, svhn, sample, a Hub id, or a folder")
+    dataset: str = option("cifar10", "cifar10, cifar100, svhn, sample, a Hub id, or a folder", group="on what")
     data_dir: str | None = option(None, "folder that holds the dataset; without it, the Hub's cache or the Hub")
+    image_column: str | None = option(None, "column of the images; by default the one of type Image")
+    label_column: str | None = option(None, "column of the labels; by default that of type ClassLabel, or called label")
     held_out: int = option(0, "images of the training split to measure on instead of the test split, for tuning")
+    train_images: int = option(
+        0, "train on so many images, drawn evenly from every class by the seed: a quick try, or few labels; 0: all")
+    test_images: int = option(0, "measure on so many images of the test split, evenly of every class; 0: all")
     pipeline: str = option(
         "auto", "where images are: all in memory, decoded once, or in files, decoded each time; auto: the latter from "
         "64 pixels on, or where the array would take more than 4 GiB", ("auto", "memory", "files"))
@@ -82,8 +89,7 @@ class TrainOptions:
     progressive_sizes: tuple[int, ...] = option(
         (), "sides in pixels, each for an equal share of the epochs, e.g. 16,24,32: earlier epochs cost less")
 
-    # how often and how fast
-    epochs: int = option(30, "passes over the training split")
+    epochs: int = option(30, "passes over the training split", group="how often and how fast")
     batch_size: int = option(128, "images a step over all processes")
     accumulate: int = option(1, "batches whose gradients are added up before a step")
     optimizer: str = option(
@@ -103,16 +109,16 @@ class TrainOptions:
     ema_decay: float = option(
         0.0, "decay a step of the moving average of the weights, which is then the result; 0: none")
 
-    # regularisation
     crop_padding: int | None = option(
-        None, "memory: largest shift of the random crop in pixels, 4 by default; the border is reflected")
+        None, "memory: largest shift of the random crop in pixels, 4 by default; the border is reflected",
+        group="regularisation")
     scale: tuple[float, ...] = option(
         (), "files: least and largest share of the area that the random resized crop takes, 0.08,1 by default")
     ratio: tuple[float, ...] = option(
         (), "files: least and largest width of that crop in its heights, 0.75,1.3333 by default")
     flip: str = option(
         "auto", "mirror at random or in every other epoch; auto: the latter, from files the former, and nothing where "
-        "the dataset is of digits", ("auto", "alternating", "random", "none"))
+        "the classes are digits or letters", ("auto", "alternating", "random", "none"))
     cutout: int = option(0, "memory: side in pixels of a blanked square; 0: none")
     augment: str = option(
         "none", "trivial: TrivialAugment, an operation of a strength for each image", ("none", "trivial"))
@@ -132,12 +138,15 @@ class TrainOptions:
     asam_rho: float = option(0.0, "adaptive SAM, e.g. 0.5; 0: none")
     teacher: tuple[str, ...] = option(
         (), "models to learn from too, named as --model is, with commas between; of several, the mean of their logits")
+    teacher_size: str = option(
+        "own", "size in which it sees the images: the one that it was made for, or that of the step, which costs less "
+        "with --progressive-sizes and suits a teacher that was trained on them", ("own", "step"))
     distill_weight: float = option(0.9, "share of the teacher in the loss")
     distill_temperature: float = option(4.0, "by what the logits are divided before they are compared")
 
-    # on which machine
     precision: str = option(
-        "auto", "auto: bf16 where the hardware computes in it, else fp32", ("auto", "fp32", "bf16", "fp16"))
+        "auto", "auto: bf16 where the hardware computes in it, else fp32", ("auto", "fp32", "bf16", "fp16"),
+        group="on which machine")
     channels_last: bool = option(True, "channels_last memory layout")
     winograd: str = option(
         "auto", "3x3 convolutions by Winograd's algorithm on a CPU: about twice as fast; auto: where a C++ compiler is "
@@ -149,8 +158,7 @@ class TrainOptions:
     sync_bn: bool = option(False, "BatchNorm over the batches of all processes; on GPUs")
     grad_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
 
-    # what is kept
-    seed: int = option(0, "seed of the weights, the order and the augmentation")
+    seed: int = option(0, "seed of the weights, the order and the augmentation", group="what is kept")
     eval_every: int = option(1, "epochs between two measurements; the last epoch is always measured")
     output: str | None = option(None, "folder of the run; by default the next free runs/MODEL.DATASET.NUMBER")
     checkpoint_minutes: float = option(
@@ -224,6 +232,10 @@ class TrainOptions:
                 "use --compile default")
         if (self.schedule == "step") != bool(self.decay_at):
             raise UserError("decay_at and the step schedule need each other: --schedule step --decay-at 60,120,160")
+        if self.held_out and self.test_images:
+            raise UserError(
+                f"test_images = {self.test_images}: with held_out = {self.held_out} no image of the test split is "
+                "measured on; leave one of the two out")
         if self.sam_rho and self.asam_rho:
             raise UserError("sam_rho and asam_rho exclude each other: choose one")
         if sam and self.accumulate > 1:

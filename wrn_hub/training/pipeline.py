@@ -23,7 +23,8 @@ from ..processes import local_main_first
 from .broken import without_broken
 from .options import FILES_ALONE, MEMORY_ALONE, TrainOptions
 
-__all__ = ["Images", "kind_of", "load_images", "make_loader", "settled", "side_of", "usual_settings", "workers_for"]
+__all__ = [
+    "Images", "drawn", "kind_of", "load_images", "make_loader", "settled", "side_of", "usual_settings", "workers_for"]
 
 Images = ImageDataset | FileDataset
 
@@ -70,7 +71,9 @@ def load_images(
         UserError: the images can't be had; or there are broken ones, which are named.
     """
     def load(split: str) -> FileDataset:
-        return load_files(options.dataset, split, options.data_dir)
+        return load_files(
+            options.dataset, split, options.data_dir, image_column=options.image_column,
+            label_column=options.label_column)
 
     splits = ("train",) if options.held_out else ("train", "test")
     files = local_main_first(lambda: [load(split) for split in splits])
@@ -79,6 +82,14 @@ def load_images(
     else:
         found = local_main_first(lambda: [in_memory(each, size) for each in files])
     return found[0].held_out(options.held_out) if options.held_out else (found[0], found[1])
+
+
+def drawn(options: TrainOptions, training: Images, test: Images) -> tuple[Images, Images]:
+    """The images that the options draw from those to train on, by their seed, and from those to measure on, always the
+    same."""
+    if options.train_images:
+        training = training.balanced(options.train_images, options.seed)
+    return training, test.balanced(options.test_images) if options.test_images else test
 
 
 def settled(options: TrainOptions, training: Images, model_cfg: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What a run was told and what that came to: its args.json, and whether a resumed run is still the same run."""
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -22,12 +23,20 @@ _IMAGES = {"train_fingerprint": "the training images", "test_fingerprint": "the 
 _RECORDED = ("precision", "winograd", "threads", "processes", "hardware")
 
 
-def flip_of(flip: str, dataset: str, pipeline: str = "memory") -> str:
+def _of_characters(dataset: str, classes: Sequence[str]) -> bool:
+    """Whether a dataset is of digits or letters, which mirrored are others, or none."""
+    if dataset in DATASETS:
+        return not DATASETS[dataset].flip
+    return len(classes) >= 10 and all(len(name) == 1 for name in classes)  # fewer may be numbers of anything
+
+
+def flip_of(flip: str, dataset: str, classes: Sequence[str], pipeline: str = "memory") -> str:
     """How images of a dataset are mirrored, with nothing left to "auto"."""
     if flip != "auto":
         return flip
-    usual = "alternating" if pipeline == "memory" else "random"
-    return usual if dataset not in DATASETS or DATASETS[dataset].flip else "none"
+    if _of_characters(dataset, classes):
+        return "none"
+    return "alternating" if pipeline == "memory" else "random"
 
 
 def _start_weights(options: TrainOptions, source: ModelSource) -> str | None:
@@ -57,7 +66,8 @@ def resolved(
     """
     cfg = model.pretrained_cfg
     return json.loads(json.dumps({
-        "recipe": recipe, **asdict(options), "flip": flip_of(options.flip, training.name, kind_of(training)),
+        "recipe": recipe, **asdict(options),
+        "flip": flip_of(options.flip, training.name, training.classes, kind_of(training)),
         **settled(options, training, cfg),
         "image_size": cfg["input_size"][-1], "mean": cfg["mean"], "std": cfg["std"],
         "images": len(training), "classes": len(training.classes), "class_names": training.classes,

@@ -1,12 +1,12 @@
 """The trainer: prepare, then epochs, each measured and kept, then finish; by Accelerate on one process or many."""
 import logging
-import math
 import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3, distribute_bn
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from tqdm import tqdm
 
 from ..data.file_loader import FileTrainLoader
 from ..data.loader import TrainLoader
@@ -37,7 +36,8 @@ from .memory import out_of_memory
 from .module import adopt, keep_model, name_of, own_size, with_own
 from .options import CUDA_GRAPHS, TrainOptions
 from .parts import build_model, build_optimizer, schedule, uses_winograd
-from .pipeline import Images, load_images, make_loader, side_of, workers_for
+from .pipeline import Images, drawn, load_images, make_loader, side_of, workers_for
+from .report import Progress, banner, epoch_line, heard
 from .settings import changes, check_resumed, resolved
 from .state import RunState, check_saved
 from .trackers import make_trackers
@@ -59,6 +59,7 @@ class TrainResult:
         seconds: Wall-clock, reading the data and measuring included.
         model: The net that was measured and kept, in evaluation mode: with ``ema_decay`` the moving average.
         loading: A line of Python that loads it from the folder.
+        test_images: How many were drawn from the test split; 0 where it was measured on as a whole, or not at all.
     """
 
     folder: Path
@@ -67,11 +68,13 @@ class TrainResult:
     seconds: float
     model: nn.Module
     loading: str
+    test_images: int = 0
 
     def summary(self) -> str:
         """Two lines for the screen: how good, how long, and how to load the model."""
+        some = f" on {self.test_images:,} images drawn from the test split" if self.test_images else ""
         return (
-            f"{self.measured.replace('_', '-')} accuracy {self.accuracy:.2%} in {self.seconds:.0f} s\n"
+            f"{self.measured.replace('_', '-')} accuracy {self.accuracy:.2%}{some} in {self.seconds:.0f} s\n"
             f"{self.loading} loads the model")
 
 
@@ -118,6 +121,13 @@ class Run:
         """What the accuracy is of: "test" or "held_out"."""
         return "held_out" if self.options.held_out else "test"
 
+    @property
+    def measured_on(self) -> str:
+        """The same, in words after their number."""
+        if self.options.held_out:
+            return "held out of the training split"
+        return "drawn from the test split" if self.options.test_images else "of the test split"
+
 
 def train(
     options: TrainOptions,
@@ -156,8 +166,8 @@ def train(
     started = time.perf_counter()
     options = with_own(options, model, loss)
     use_cores(options.threads)
-    claim = claimed(options, process_state())
-    with Interrupt(options.checkpoint_minutes) as interrupt, _in_one_line(options), claim as folder:
+    claim, lines = claimed(options, process_state()), heard(process_state().is_main_process)
+    with Interrupt(options.checkpoint_minutes) as interrupt, _in_one_line(options), lines, claim as folder:
         run = prepare(options, recipe, folder, interrupt, data, model, loss)
         for number in range(len(run.state.history), options.epochs):
             row = epoch(run, number, after_step)
@@ -166,7 +176,7 @@ def train(
             keep(run, row)
         accuracy, loading = finish(run, own=model is not None)
     return TrainResult(
-        folder, accuracy, run.measured, time.perf_counter() - started, run.state.result, loading)
+        folder, accuracy, run.measured, time.perf_counter() - started, run.state.result, loading, options.test_images)
 
 
 @contextmanager
@@ -222,7 +232,7 @@ def prepare(
     source = ModelSource.parse(options.model) if own is None else ModelSource(options.model, {})
     size = options.image_size or (source.size if own is None else own_size(own))
     before = (saved.get("settings") or read_settings(folder)) if saved else None  # older checkpoints don't carry them
-    training, test = data or load_images(options, size, folder, before)
+    training, test = drawn(options, *(data or load_images(options, size, folder, before)))
     size = size or side_of(training)
     options = replace(options, dataset=training.name) if data else options
     model = build_model(source, options, training, size) if own is None else adopt(own, options, training, size)
@@ -242,7 +252,8 @@ def prepare(
     if by_winograd:
         winograd(model)
     ema = ModelEmaV3(model, decay=options.ema_decay) if options.ema_decay else None
-    teachers = [Teacher(name, model, training.classes, device) for name in options.teacher]
+    teachers = [
+        Teacher(name, model, training.classes, device, options.teacher_size == "own") for name in options.teacher]
     if by_winograd:
         for teacher in teachers:
             winograd(teacher.model)
@@ -260,7 +271,12 @@ def prepare(
         options, settings, run_id, folder, accelerator, interrupt, training, loader, test, sizes, net, state, scheduler,
         update, updates)
     _begin_record(run)
-    interrupt.start(accelerator)
+    if accelerator.is_main_process:
+        measured = f"{len(test):,} {run.measured_on}"
+        _log.info("%s", banner(options, settings, model, len(loader), sizes, measured, folder))
+        if saved:
+            _log.info("goes on after epoch %d, step %d", len(state.history), state.step)
+    interrupt.start(accelerator, folder)
     return run
 
 
@@ -327,21 +343,17 @@ def epoch(run: Run, number: int, after_step: Callable[[], None] | None) -> dict[
     state.begin_epoch()
     _set_modes(state.model, run.options.freeze)
     run.scheduler.step_update(number * run.updates + state.step // accumulate)
-    bar = tqdm(
-        loader.epoch(number, run.sizes[number], state.step), total=len(loader), initial=state.step, unit="step",
-        mininterval=1.0, leave=False, desc=f"epoch {number + 1}/{run.options.epochs}",
-        disable=not run.accelerator.is_main_process or None)
-    shown = 0.0
-    for step, (images, labels) in enumerate(bar, start=state.step):
+    batches = Progress(
+        loader.epoch(number, run.sizes[number], state.step), f"epoch {number + 1}/{run.options.epochs}", state.step,
+        len(loader), run.accelerator.is_main_process)
+    for step, (images, labels) in enumerate(batches, start=state.step):
         last = train_step(run, number, step, images, labels)
         if last and run.interrupt.wish() and step + 1 < len(loader):
             mean_losses(run, step + 1)  # what is saved has to be worth it
             path = save(run, step + 1)
             if run.interrupt.wished == STOP:
                 raise _stopped(run, step + 1, path)
-        if not bar.disable and time.perf_counter() - shown > 1.0:  # the one read-out, at most once a second
-            shown = time.perf_counter()
-            bar.set_postfix_str(_progress(run, step + 1, len(labels)))
+        batches.show(step + 1, partial(_progress, run, step + 1, len(labels)))
         if after_step:
             after_step()
 
@@ -468,18 +480,10 @@ def keep(run: Run, row: dict[str, Any]) -> None:
         write_metrics(run.folder, run.state.history)
         pixels = sum(later**2 for later in run.sizes[done:])  # which is what an epoch's time goes by
         left = row["seconds"] * pixels / row["size"] ** 2
-        _log.info("%s", _line(row, run.measured, epochs, left))
+        _log.info("%s", epoch_line(row, run.measured, epochs, left))
     run.accelerator.log(row, step=done)
     if wished == STOP and done < epochs:
         raise _stopped(run, 0, path)
-
-
-def _line(row: dict[str, Any], measured: str, epochs: int, left: float) -> str:
-    accuracy = row.get(f"{measured}_accuracy")
-    return (
-        f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}, train accuracy {row['train_accuracy']:.2%}, "
-        + (f"{measured.replace('_', '-')} accuracy {accuracy:.2%}, " if accuracy is not None else "")
-        + f"{row['images_per_second']:.0f} images/s, {row['seconds']:.0f} s, about {math.ceil(left / 60)} min left")
 
 
 def finish(run: Run, own: bool = False) -> tuple[float, str]:

@@ -1,0 +1,232 @@
+"""Data of one's own, as people have it: photos, a CSV, columns, gray images, saved datasets; tries on a part of it."""
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import timm
+from conftest import COLOURS
+from PIL import Image
+
+from wrn_hub.__main__ import main
+from wrn_hub.cards.user_card import user_card
+from wrn_hub.data import load_dataset, load_files
+from wrn_hub.data.columns import in_order
+from wrn_hub.errors import UserError
+from wrn_hub.models.build import class_names
+from wrn_hub.training.trainer import train
+
+TINY = ["--model", "wrn_10_2", "--no-pretrained", "--image-size", "8", "--crop-padding", "1", "--epochs", "2",
+        "--batch-size", "12", "--lr", "0.05", "--precision", "fp32"]
+
+
+@pytest.fixture
+def finetune(tmp_path, monkeypatch):
+    """``wrn-hub finetune`` in a tiny form; returns the names of the classes of the net that it leaves."""
+    def finetune(*arguments: object) -> list[str]:
+        output = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
+        monkeypatch.setattr("sys.argv", ["wrn-hub", "finetune", *TINY, "--output", str(output), *map(str, arguments)])
+        main()
+        return class_names(timm.create_model(f"local-dir:{output}/model", pretrained=True))
+
+    return finetune
+
+
+@pytest.fixture
+def table(colours, tmp_path) -> Path:
+    """A folder of gray and colour images in no order, and a metadata.csv that names them and what they are."""
+    folder = tmp_path / "table"
+    folder.mkdir()
+    rows = []
+    for number, path in enumerate(sorted(colours.glob("train/*/*.png"))):
+        image = Image.open(path)
+        (image.convert("L") if number % 2 else image).save(folder / f"{number}.png")
+        rows.append({"file_name": f"{number}.png", "label": path.parent.name, "shade": number % 2})
+    with open(folder / "metadata.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+def as_datasets(folder: Path) -> datasets.DatasetDict:
+    """The class folders as the datasets library has them, with integer labels and another image and label column."""
+    loaded = datasets.load_dataset("imagefolder", data_dir=str(folder))
+    features = datasets.Features(
+        {**loaded["train"].features, "number": datasets.Value("int32"), "thumbnail": datasets.Image()})
+    return datasets.DatasetDict({
+        split: datasets.Dataset.from_dict({
+            "image": images["image"], "label": images["label"], "number": images["label"],
+            "thumbnail": images["image"]}, features)
+        for split, images in loaded.items()})
+
+
+# the tasks, each by one command
+
+def test_photos_in_folders_are_fine_tuned_on(finetune, colours):
+    assert finetune("--dataset", colours) == sorted(COLOURS)
+
+
+def test_a_csv_of_file_names_and_labels_gray_images_too(finetune, table):
+    assert finetune("--dataset", table) == sorted(COLOURS)
+
+
+def test_another_column_of_a_csv_holds_the_labels(finetune, table):
+    assert finetune("--dataset", table, "--label-column", "shade") == ["0", "1"]
+
+
+def test_saved_datasets_with_columns_of_their_own(finetune, colours, tmp_path):
+    as_datasets(colours).save_to_disk(tmp_path / "saved")
+    columns = ["--image-column", "thumbnail", "--label-column"]
+    assert finetune("--dataset", tmp_path / "saved", *columns, "label") == sorted(COLOURS)
+    assert finetune("--dataset", tmp_path / "saved", *columns, "number") == ["0", "1", "2"]
+
+
+# what is read
+
+def assert_same(found, expected) -> None:
+    assert sorted(map(bytes, found.images)) == sorted(map(bytes, expected.images))
+    assert sorted(found.labels) == sorted(expected.labels)
+
+
+def test_a_table_a_saved_dataset_and_parquet_hold_what_the_folders_hold(colours, tmp_path):
+    loaded = as_datasets(colours).remove_columns("thumbnail")
+    loaded.save_to_disk(tmp_path / "saved")
+    for split, images in loaded.items():
+        (tmp_path / "lines" / split).mkdir(parents=True)
+        with open(tmp_path / "lines" / split / "metadata.jsonl", "w") as file:
+            for number, row in enumerate(images):
+                row["image"].save(tmp_path / "lines" / split / f"{number}.png")
+                file.write(json.dumps({"file_name": f"{number}.png", "label": row["label"]}) + "\n")
+        (tmp_path / "parquet").mkdir(exist_ok=True)
+        images.to_parquet(tmp_path / "parquet" / f"{split}.parquet")
+    for split in ("train", "test"):
+        expected = load_dataset(str(colours), split, size=8)
+        for form in ("lines", "saved", "parquet"):
+            found = load_dataset(str(tmp_path / form), split, size=8)
+            assert_same(found, expected)
+            assert found.classes == (("0", "1", "2") if form == "lines" else expected.classes)
+        by_number = load_dataset(str(tmp_path / "parquet"), split, label_column="number", size=8)
+        assert by_number.classes == ("0", "1", "2") and by_number.labels.tolist() == expected.labels.tolist()
+
+
+def test_without_splits_a_fifth_of_every_class_is_for_testing_and_always_the_same(table):
+    training, test = (load_files(str(table), split) for split in ("train", "test"))
+    assert np.bincount(training.labels).tolist() == [19, 19, 19] and np.bincount(test.labels).tolist() == [5, 5, 5]
+    files = [{name for name, _ in images.images} for images in (training, test)]
+    assert not files[0] & files[1] and len(files[0] | files[1]) == 72
+    content = (table / "metadata.csv").read_text().splitlines()
+    (table / "metadata.csv").write_text("\n".join([content[0], *reversed(content[1:])]) + "\n")
+    assert {name for name, _ in load_files(str(table), "test").images} == files[1]
+    assert load_files(str(table), "test").fingerprint != test.fingerprint  # in another order
+
+
+def test_classes_without_an_order_are_sorted_by_number_where_they_are_numbers():
+    assert in_order(["10", "9", "-1"]) == ["-1", "9", "10"]
+    assert in_order(["b10", "b9", "a"]) == ["a", "b10", "b9"]
+
+
+@pytest.mark.parametrize("arguments, says", [
+    ({"image_column": "image", "label_column": "colour"},
+     r"has no column 'colour', only image, label, number, thumbnail\."),
+    ({"image_column": "thumbnails"}, "no column 'thumbnails'.* Did you mean 'thumbnail'"),
+    ({}, r"has several Image columns \(image, thumbnail\): choose one with --image-column"),
+    ({"image_column": "image", "label_column": "thumbnail"}, "labels are of type struct.*, not integers or texts"),
+    ({"image_column": "number"}, "number: images are of type int32, not a struct of bytes and path"),
+])
+def test_columns_that_are_not_there_or_not_what_they_should_be(colours, tmp_path, arguments, says):
+    as_datasets(colours).save_to_disk(tmp_path / "saved")
+    with pytest.raises(UserError, match=says):
+        load_dataset(str(tmp_path / "saved"), "train", size=8, **arguments)
+
+
+def test_what_is_wrong_with_a_table_is_said_in_one_line(table, colours, tmp_path):
+    with pytest.raises(UserError, match="holds no table, so no columns: leave out --image-column and --label-column"):
+        load_dataset(str(colours), "train", label_column="label")
+    content = (table / "metadata.csv").read_text()
+    (table / "metadata.csv").write_text(content + "missing.png,red,0\n")
+    with pytest.raises(UserError, match=r"its table names .*/missing\.png, and there is no such file") as error:
+        load_dataset(str(table), "train", size=8)
+    assert "\n" not in str(error.value)
+    (table / "metadata.csv").write_text(content.replace(",red,", ",,"))
+    with pytest.raises(UserError, match="24 of 72 images have no label"):
+        load_dataset(str(table), "train", size=8)
+    loaded = as_datasets(colours)
+    loaded["train"].save_to_disk(tmp_path / "saved")  # without splits
+    with pytest.raises(UserError, match=r"has no test split, only train; hold out .*--held-out"):
+        load_dataset(str(tmp_path / "saved"), "test", size=8, image_column="image")
+    (tmp_path / "saved" / "dataset_info.json").write_text("{")
+    with pytest.raises(UserError, match="can't be loaded through the datasets library: "):
+        load_dataset(str(tmp_path / "saved"), "train", size=8, image_column="image")
+
+
+def test_a_class_that_only_the_test_split_has_is_refused(table, tmp_path):
+    (tmp_path / "split").mkdir()
+    for split, label in (("train", "red"), ("test", "pink")):
+        (tmp_path / "split" / split).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / "split" / split / "a.png")
+        (tmp_path / "split" / split / "metadata.csv").write_text(f"file_name,label\na.png,{label}\n")
+    with pytest.raises(UserError, match=r"other classes than .*training split: pink there, red here"):
+        load_dataset(str(tmp_path / "split"), "test", size=8)
+
+
+def test_another_column_of_a_known_dataset_makes_it_another_dataset(tmp_path):
+    features = datasets.Features({
+        "img": datasets.Image(), "fine_label": datasets.ClassLabel(num_classes=100),
+        "coarse_label": datasets.ClassLabel(names=["fish", "trees"])})
+    rows = {"img": [Image.new("RGB", (32, 32))] * 2, "fine_label": [1, 2], "coarse_label": [0, 1]}
+    (tmp_path / "uoft-cs" / "cifar100").mkdir(parents=True)
+    datasets.Dataset.from_dict(rows, features).to_parquet(tmp_path / "uoft-cs" / "cifar100" / "train.parquet")
+    coarse = load_dataset("cifar100", "train", tmp_path, label_column="coarse_label")
+    assert (coarse.name, coarse.classes, coarse.labels.tolist()) == ("uoft-cs/cifar100", ("fish", "trees"), [0, 1])
+
+
+# parts of a dataset
+
+@pytest.mark.parametrize("count", [20, 40, 250])
+def test_labelled_images_are_drawn_evenly_by_the_seed_and_the_others_are_left(count):
+    sample = load_dataset("sample", "train")
+    few, others = sample.labelled(count)
+    assert len(few) == count and len(others) == len(sample) - count
+    counts = np.bincount(few.labels, minlength=20)
+    assert counts.max() - counts.min() <= 1 and counts.min() >= 1
+    drawn = {bytes(image) for image in few.images}
+    assert not drawn & {bytes(image) for image in others.images}
+    assert sample.labelled(count)[0].fingerprint == few.fingerprint == sample.balanced(count).fingerprint
+    assert sample.labelled(count, seed=1)[0].fingerprint != few.fingerprint
+    assert sample.held_out(count)[1].fingerprint == few.fingerprint
+    assert load_files("sample", "train").labelled(count)[0].labels.tolist() == few.labels.tolist()
+
+
+def test_all_images_may_be_drawn_but_not_labelled():
+    sample = load_dataset("sample", "test")
+    assert sample.balanced(1000).fingerprint == sample.fingerprint
+    for part, what in ((sample.labelled, "label 1000"), (sample.held_out, "hold out 1000")):
+        with pytest.raises(UserError, match=f"can't {what} of 1000 images of 20 classes: allowed are 20 to 999"):
+            part(1000)
+    with pytest.raises(UserError, match="can't draw 19 of"):
+        sample.balanced(19)
+
+
+def test_a_quick_try_on_a_part_is_on_record_and_is_never_taken_for_the_whole(options, caplog):
+    options = replace(options, train_images=24, test_images=9, epochs=2)
+    with caplog.at_level("INFO"):
+        result = train(options)
+    assert "24 of" in caplog.text and "measured on 9 drawn from the test split" in caplog.text
+    assert " on 9 images drawn from the test split in " in result.summary()
+    settings = json.loads((result.folder / "args.json").read_text())
+    assert (settings["train_images"], settings["test_images"], settings["images"]) == (24, 9, 24)
+    card = user_card(result.folder, "ada/colours")
+    assert "top-1 accuracy on 9 images drawn from the test split" in card
+    assert "--train-images 24 --test-images 9" in card and "on the test split" not in card
+    with pytest.raises(UserError, match=r"train_images = 36 \(was 24\)"):
+        train(replace(options, train_images=36, resume=True))
+    other = train(replace(options, seed=1, output=options.output + "-1"))
+    theirs = json.loads((other.folder / "args.json").read_text())
+    assert theirs["train_fingerprint"] != settings["train_fingerprint"]
+    assert theirs["test_fingerprint"] == settings["test_fingerprint"]  # so that the two can be compared
+    with pytest.raises(UserError, match="test_images = 9: with held_out = 9 no image of the test split is measured on"):
+        replace(options, held_out=9)
