@@ -6,8 +6,11 @@ from typing import Any, TypeVar
 
 from .errors import UserError
 
-__all__ = ["LARGEST_SIDE", "arguments", "documented", "option"]
+__all__ = ["CROP_MODES", "INTERPOLATIONS", "LARGEST_SIDE", "arguments", "documented", "option"]
 
+# how an image is brought to a net, in timm's words
+CROP_MODES = ("center", "squash", "border")
+INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming")
 LARGEST_SIDE = 10_000  # pixels of an image; beyond it is a slip of the pen, and would fill the memory
 
 C = TypeVar("C", bound=type)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 from ..errors import Stopped, UserError, by_command, first_line, nearest
+from ..options import CROP_MODES, INTERPOLATIONS
 
 __all__ = [
     "Parser", "add_options", "add_preprocessing", "checkout", "complain", "is_main_process", "options_from", "run",
@@ -88,8 +89,6 @@ def add_options(parser: argparse.ArgumentParser, cls: type, defaults: dict[str, 
 
 def add_preprocessing(parser: argparse.ArgumentParser) -> None:
     """What overrides how a model's images are prepared, as ``evaluate`` has it."""
-    from ..models.preprocess import CROP_MODES, INTERPOLATIONS
-
     parser.add_argument("--image-size", type=int, help="side in pixels; the model's own (test) size by default")
     parser.add_argument(
         "--crop-pct", type=float, help="side of the part that is seen, over the side that the image is brought to")

@@ -2,8 +2,7 @@
 from dataclasses import dataclass, fields
 
 from ..errors import UserError
-from ..models.preprocess import CROP_MODES, INTERPOLATIONS
-from ..options import LARGEST_SIDE, option
+from ..options import CROP_MODES, INTERPOLATIONS, LARGEST_SIDE, option
 
 __all__ = ["CORRUPTED_IMAGES", "EvaluateOptions"]
 

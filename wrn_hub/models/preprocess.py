@@ -5,11 +5,9 @@ from typing import Any
 from timm.data import resolve_data_config
 
 from ..errors import UserError
+from ..options import CROP_MODES, INTERPOLATIONS
 
-__all__ = ["CROP_MODES", "INTERPOLATIONS", "data_config"]
-
-CROP_MODES = ("center", "squash", "border")
-INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming")
+__all__ = ["data_config"]
 
 
 def data_config(
