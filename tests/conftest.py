@@ -1,6 +1,7 @@
 """What several test files share."""
 import json
 import shutil
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -39,6 +40,8 @@ NAME = "wrn_16_2.cifar10"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # a shell starts what runs in the background with Ctrl-C ignored, and every process of the tests would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in MARKERS:
         config.addinivalue_line("markers", f"{name}: one of timm's own tests")
     config.addinivalue_line("markers", "slow: takes seconds or more; make test-quick leaves it out")

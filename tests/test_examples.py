@@ -49,7 +49,8 @@ def run(monkeypatch, tmp_path, capsys):
 
 def test_every_example_is_short_and_says_how_it_is_started():
     examples = sorted(EXAMPLES.glob("*.py"))
-    assert [path.stem for path in examples] == ["adversarial", "distil", "few_labels", "own_photos", "uncertainty"]
+    assert [path.stem for path in examples] == [
+        "adversarial", "detect", "distil", "few_labels", "own_photos", "uncertainty"]
     for path in examples:
         text = path.read_text()
         assert f"python scripts/examples/{path.name}" in text.split('"""')[1] and len(text.splitlines()) <= 85

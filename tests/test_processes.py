@@ -115,20 +115,20 @@ EVALUATING = """
 import os, sys, time
 import torch
 from wrn_hub.commands.cli import run
-from wrn_hub.data.encoded import EncodedSplit
+from wrn_hub.data import sources
 from wrn_hub.evaluation.evaluate import evaluate_source
 from wrn_hub.evaluation.options import EvaluateOptions
 
-decode = EncodedSplit.decode
+stack = sources.stack
 
 def slowly(*arguments):
     made = open(sys.argv[3], "a")
     made.write(os.environ["RANK"])
     made.close()
     time.sleep(1)  # in which the other would have begun too
-    return decode(*arguments)
+    return stack(*arguments)
 
-EncodedSplit.decode = slowly
+sources.stack = slowly
 run(lambda: evaluate_source(EvaluateOptions(sys.argv[1], sys.argv[2], image_size=7, corruption_images=0)))
 assert not torch.distributed.is_initialized()
 """

@@ -314,7 +314,7 @@ def test_out_of_memory_is_one_line(net, dataset, monkeypatch, pets):
         torch.empty(2**60, dtype=torch.uint8)
     with pytest.raises(RuntimeError, match="shapes"), enough_memory("fewer"):
         torch.ones(2, 3) @ torch.ones(2, 3)  # another fault stays what it is
-    monkeypatch.setattr("wrn_hub.evaluation.evaluate.load_files", lambda *_: np.empty(2**50))
+    monkeypatch.setattr("wrn_hub.evaluation.evaluate.load_files", lambda *_, **__: np.empty(2**50))
     with pytest.raises(UserError, match=r"out of memory .*try a smaller --batch-size"):
         evaluate_source(options(pets))
 
