@@ -1,5 +1,4 @@
 """A folder of image files: one folder per class, within train/ and test/ or without splits."""
-import hashlib
 import logging
 import os
 from collections import Counter
@@ -10,7 +9,7 @@ import numpy as np
 from ..errors import UserError, first_line
 from .encoded import EncodedSplit, ImageFiles, printable
 from .names import in_order
-from .splits import choose_split, kind_of_split
+from .splits import choose_split, fifth, kind_of_split
 
 __all__ = ["SUFFIXES", "has_splits", "image_files", "read_folder"]
 
@@ -75,13 +74,11 @@ def _images_of(classes: list[Path], where: Path) -> dict[str, list[Path]]:
 
 
 def _fifth(folder: Path, found: list[Path], split: str) -> list[Path]:
-    """The class's images of one split where the folder has none: a fifth, at least one, is for testing."""
-    # by the hash of the name: an image stays in its split, or nearly always, when others are added
-    found = sorted(found, key=lambda path: hashlib.sha256(os.fsencode(path.name)).digest())
+    """The class's images of one split where the folder has none."""
     if len(found) < 2:
         raise UserError(f"class folder {folder} holds one image: two are needed to train on one and test on the other")
-    testing = max(1, round(len(found) / 5))
-    return sorted(found[:testing] if split == "test" else found[testing:])
+    testing = set(fifth(found))
+    return [path for place, path in enumerate(found) if (place in testing) == (split == "test")]
 
 
 def _holds_images(folder: Path) -> bool:

@@ -1,6 +1,5 @@
 """Datasets in the forms that the ``datasets`` library has: through the Hub, or from a folder of parquet files, of
 images with a table of their labels, or of what ``save_to_disk`` wrote."""
-import hashlib
 import json
 import logging
 import re
@@ -19,7 +18,7 @@ from ..weights import endpoint_problem, say_what_is_asked
 from .columns import BY_TYPE, Asked, Columns, check_images, find_columns, labels_of
 from .encoded import EncodedSplit, ImageFiles, Images, image_bytes
 from .names import in_order, labels_by_name
-from .splits import choose_split, kind_of_split
+from .splits import choose_split, fifth, kind_of_split
 
 __all__ = ["holds_parquet", "holds_saved", "read_hub", "read_parquet", "read_saved"]
 
@@ -440,12 +439,10 @@ def read_saved(folder: Path, split: str, where: str, asked: Asked = BY_TYPE) -> 
 
 
 def _fifth(paths: Sequence[Path], labels: np.ndarray, split: str) -> np.ndarray:
-    """Places of the images of a split: of each class a fifth, at least one of two, is for testing."""
-    hashes = np.array([hashlib.sha256(path.name.encode("utf-8", "surrogateescape")).hexdigest() for path in paths])
+    """Places of the images of a split where the table knows none: of each class a fifth is for testing."""
     testing = []
     for label in np.unique(labels):
         of_class = np.flatnonzero(labels == label)
-        count = max(len(of_class) > 1, round(len(of_class) / 5))
-        testing.append(of_class[np.argsort(hashes[of_class], kind="stable")[:count]])
+        testing.append(of_class[fifth([paths[place] for place in of_class.tolist()])])
     test = np.sort(np.concatenate(testing))
     return test if split == "test" else np.setdiff1d(np.arange(len(paths)), test)

@@ -1,10 +1,13 @@
-"""What splits are called."""
+"""What splits are called, and what is for testing where there are none."""
+import hashlib
 import logging
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from ..errors import UserError
 
-__all__ = ["choose_split", "kind_of_split"]
+__all__ = ["choose_split", "fifth", "kind_of_split"]
 
 # in the order in which they are preferred, in small letters
 _NAMES = {
@@ -44,3 +47,13 @@ def choose_split(split: str, available: Iterable[str], where: str) -> str:
     if any(kind_of_split(name) == "train" for name in available):
         hint = "; hold out a part of the training split instead (--held-out)"
     raise UserError(f"{where} has no {split} split, only {', '.join(available) or 'none at all'}{hint}")
+
+
+def fifth(paths: Sequence[Path]) -> list[int]:
+    """Places of the images of a class that are for testing where nobody said which: a fifth, at least one of two.
+
+    They are chosen by the hash of their names: an image stays in its split, or nearly always, when others are added.
+    """
+    count = max(len(paths) > 1, round(len(paths) / 5))
+    order = sorted(range(len(paths)), key=lambda place: hashlib.sha256(os.fsencode(paths[place].name)).digest())
+    return sorted(order[:count])

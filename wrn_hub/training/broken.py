@@ -1,7 +1,8 @@
 """Images that can't be decoded: all are found before a training from files begins, and named in one go.
 
-Each image is decoded once, by every worker of every process, as the training would decode it. What was found is kept in
-the cache, so that the next training on the same files begins at once; those that were broken are looked at again.
+Each image is decoded once, by all workers of all processes together, as the training would decode it. What was found is
+kept in the cache, so that the next training on the same files begins at once; those that were broken are looked at
+again.
 """
 import hashlib
 import json

@@ -16,6 +16,7 @@ from ..facts import DATASETS
 from ..files import write_whole
 from ..models.export import save_model
 from .options import CUDA_GRAPHS, TrainOptions
+from .parts import as_asked
 from .pipeline import Images
 from .update import Loss
 
@@ -99,12 +100,7 @@ def adopt(model: nn.Module, options: TrainOptions, training: Images, size: int) 
             f"{name_of(model)} gives {found} for 2 images of {size}x{size}: needed is {(2, classes)}, a logit for each "
             "class of the data")
     model.pretrained_cfg, model.num_classes = cfg, classes
-    if options.freeze:
-        model.requires_grad_(False)
-        model.get_classifier().requires_grad_(True)
-    if options.grad_checkpointing:
-        model.set_grad_checkpointing()
-    return model
+    return as_asked(model, options)
 
 
 def _timm_builds(model: nn.Module) -> bool:

@@ -20,7 +20,7 @@ from . import muon  # noqa: F401  # muonsgd is among timm's optimizers from then
 from .options import TrainOptions
 from .pipeline import Images, kind_of
 
-__all__ = ["build_model", "build_optimizer", "schedule", "uses_winograd"]
+__all__ = ["as_asked", "build_model", "build_optimizer", "schedule", "uses_winograd"]
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +52,11 @@ def build_model(source: ModelSource, options: TrainOptions, training: Images, si
     model.pretrained_cfg = cfg
     if options.sync_bn:
         model = _synchronized(model)
+    return as_asked(model, options)
+
+
+def as_asked(model: nn.Module, options: TrainOptions) -> nn.Module:
+    """The net, frozen but for its classifier or with checkpointed gradients where the options want it."""
     if options.freeze:
         model.requires_grad_(False)
         model.get_classifier().requires_grad_(True)
