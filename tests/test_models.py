@@ -429,7 +429,7 @@ def test_import_registers_and_does_no_more():
     loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
     assert not loaded & {"accelerate", "datasets", "transformers", "matplotlib", "pandas", "tensorboard"}
     parts = {name.split(".")[1] for name in loaded if name.startswith("wrn_hub.")}
-    ground = {"files", "facts", "options", "errors", "version", "record"}
+    ground = {"files", "facts", "logs", "options", "errors", "version", "record"}
     assert {"models", "weights"} <= parts <= {"models", "weights", "kernels", *ground}
 
 

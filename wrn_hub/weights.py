@@ -27,6 +27,7 @@ from timm.models._builder import resolve_pretrained_cfg
 
 from .errors import UserError, first_line
 from .files import locked, read_json, write_whole
+from .logs import quiet
 
 __all__ = [
     "MANIFEST", "WeightsError", "asking_the_hub", "download", "elsewhere", "endpoint_problem", "file_sha256",
@@ -185,13 +186,8 @@ def asking_the_hub(what: str) -> Iterator[None]:
 @contextmanager
 def quiet_retries() -> Iterator[None]:
     """Keep the Hub's client from logging each of its tries: what comes of them is said once, by the error."""
-    log = logging.getLogger("huggingface_hub.utils._http")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
+    with quiet("huggingface_hub.utils._http", below=logging.CRITICAL):
         yield
-    finally:
-        log.setLevel(before)
 
 
 def download(name: str, cache_dir: str | Path | None = None) -> str:

@@ -20,6 +20,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from ..logs import quiet
 from .cli import Parser, add_options, options_from
 
 
@@ -38,12 +39,13 @@ def main() -> None:
     from ..benchmark.run import measure
     from ..cards.variants import update_between_marks
 
-    logging.getLogger("wrn_hub.training").setLevel(logging.WARNING)  # its epochs are not what is shown here
     if args.tables:
         benchmark, path = Benchmark.read(args.tables), args.tables
     else:
         command = shlex.join(["python", "scripts/benchmark.py", *sys.argv[1:]])
-        benchmark, path = measure(options_from(BenchmarkOptions, args), tuple(args.sections), command), args.output
+        with quiet("wrn_hub.training", below=logging.WARNING):  # whose epochs are not what is shown here
+            benchmark = measure(options_from(BenchmarkOptions, args), tuple(args.sections), command)
+        path = args.output
         if path:
             benchmark.write(path)
     print(markdown(benchmark))

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..facts import DatasetFacts
+from ..logs import quiet
 from ..weights import endpoint_problem, say_what_is_asked
 from .columns import BY_TYPE, Asked, Columns, check_images, find_columns, labels_of
 from .encoded import EncodedSplit, ImageFiles, Images, image_bytes
@@ -290,17 +291,13 @@ def _quiet(*names: str) -> Iterator[None]:
     """Without progress bars and the loggers' lines below an error."""
     import datasets
 
-    loggers = {logging.getLogger(name): logging.getLogger(name).level for name in names}
     bars = not datasets.are_progress_bars_disabled()
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
         if bars:
             datasets.disable_progress_bars()
-        yield
+        with quiet(*names, below=logging.ERROR):
+            yield
     finally:
-        for logger, level in loggers.items():
-            logger.setLevel(level)
         if bars:
             datasets.enable_progress_bars()
 
