@@ -22,9 +22,11 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for every one (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="0 for any that is free (8000)")
     parser.add_argument("--org", help="organisation that the models are served under (wrn-hub)")
+    parser.add_argument("--no-try", action="store_true", help="models can't be tried on pictures")
     args = parser.parse_args()
 
     from ..hub.serve import serve
     from ..hub.store import ORGANISATION, FolderStore
 
-    serve(FolderStore(args.folder or _models(), args.org or ORGANISATION), args.host, args.port)
+    serve(FolderStore(args.folder or _models(), args.org or ORGANISATION), args.host, args.port,
+          try_it=not args.no_try)

@@ -21,13 +21,15 @@ from ..facts import DATASETS
 from .markdown import as_list, beginning, mapping, read_card, render
 from .routes import Download, card, metadata
 from .store import CARD, CONFIG, WEIGHTS, File, FolderStore, NotFound, Revision
+from .tryit import TryIt, allowed
 
 __all__ = ["Row", "page_routes", "problem_page", "rows"]
 
 # Nothing from elsewhere, so that the pages are whole behind a firewall and a card can do no harm.
+POLICY = "Content-Security-Policy"
 SECURITY = {
-    "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
-                               "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    POLICY: "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
+            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
@@ -215,12 +217,18 @@ def problem_page(request: Request, status: int, message: str, headers: dict[str,
         request, "problem.html", {"status": status, "message": message}, status, {**SECURITY, **(headers or {})})
 
 
-def page_routes(store: FolderStore) -> list[BaseRoute]:
-    """Starlette's routes of the pages; they come after those of the Hub."""
+def page_routes(store: FolderStore, try_it: TryIt | None = None) -> list[BaseRoute]:
+    """Starlette's routes of the pages; they come after those of the Hub.
+
+    Args:
+        store: Whose models are shown.
+        try_it: Lets them be tried.
+    """
 
     def shown(request: Request, template: str, **context: Any) -> Response:
         context |= {"organisation": store.organisation, "endpoint": str(request.base_url).rstrip("/")}
-        return TEMPLATES.TemplateResponse(request, template, context, headers=SECURITY)
+        headers = SECURITY | {POLICY: allowed(SECURITY[POLICY], context.get("offer"))}
+        return TEMPLATES.TemplateResponse(request, template, context, headers=headers)
 
     def start(request: Request) -> Response:
         asked = request.path_params.get("org", store.organisation)
@@ -240,14 +248,17 @@ def page_routes(store: FolderStore) -> list[BaseRoute]:
                 and f"{name}/{CARD}" in extras:
             about, text = read_card(extras[f"{name}/{CARD}"])
             return shown(request, "repository.html", repo_id=repo_id, name=name, found=None, metadata=about,
-                         card=render(text, f"/-/folder/{name}/"), numbers=_numbers(about), as_list=as_list)
+                         card=render(text, f"/-/folder/{name}/"), numbers=_numbers(about), as_list=as_list,
+                         offer=None)
         found = store.revision("models", repo_id)
         config, weights = _config(found), found.file(WEIGHTS)
         about, text = card(found)
+        tensors = _tensors(weights)
+        offer = try_it.shown(found, tensors.parameters if tensors else None) if try_it else None
         return shown(
             request, "repository.html", repo_id=repo_id, name=name, found=found, metadata=about, as_list=as_list,
             card=render(text, f"/{repo_id}/resolve/main/") if text.strip() else None, numbers=_numbers(about),
-            config=config, cfg=_preprocessing(config), side=_side(config), weights=weights, tensors=_tensors(weights))
+            config=config, cfg=_preprocessing(config), side=_side(config), weights=weights, tensors=tensors, offer=offer)
 
     def files(request: Request) -> Response:
         asked = request.path_params

@@ -19,6 +19,7 @@ from ..errors import UserError
 from .pages import page_routes, problem_page
 from .routes import error, not_found, read_routes
 from .store import FolderStore, NotFound
+from .tryit import TryIt
 
 __all__ = ["application", "configuration", "serve"]
 
@@ -39,10 +40,15 @@ def _problem(request: Request, problem: Exception) -> Response:
     return problem_page(request, problem.status_code, message)
 
 
-def application(store: FolderStore) -> Starlette:
-    """The hub as an ASGI application."""
+def application(store: FolderStore, try_it: TryIt | None = None) -> Starlette:
+    """The hub as an ASGI application.
+
+    Args:
+        store: What to serve.
+        try_it: Lets its models be tried on pictures; None where that is not wanted.
+    """
     return Starlette(
-        routes=[*read_routes(store), *page_routes(store)],
+        routes=[*read_routes(store), *(try_it.routes() if try_it else []), *page_routes(store, try_it)],
         exception_handlers={NotFound: _problem, HTTPException: _problem})
 
 
@@ -126,7 +132,10 @@ def _prepare(store: FolderStore, stop: threading.Event) -> None:
             size_and_cost(name)
 
 
-def serve(store: FolderStore, host: str = "127.0.0.1", port: int = 8000, say: Callable[[str], None] = print) -> None:
+def serve(
+    store: FolderStore, host: str = "127.0.0.1", port: int = 8000, say: Callable[[str], None] = print,
+    try_it: bool = True,
+) -> None:
     """Serve until Ctrl-C.
 
     Args:
@@ -134,6 +143,7 @@ def serve(store: FolderStore, host: str = "127.0.0.1", port: int = 8000, say: Ca
         host: Address of this machine to listen on; "0.0.0.0" for all of them.
         port: 0 for any that is free.
         say: Told where the hub is, once it can be asked.
+        try_it: Whether its models can be tried on pictures.
 
     Raises:
         UserError: the port is taken, or the address isn't this machine's.
@@ -148,7 +158,7 @@ def serve(store: FolderStore, host: str = "127.0.0.1", port: int = 8000, say: Ca
     preparing = threading.Thread(target=_prepare, args=(store, stop))
     preparing.start()
     try:
-        uvicorn.Server(configuration(application(store))).run(sockets=[listener])
+        uvicorn.Server(configuration(application(store, TryIt(store) if try_it else None))).run(sockets=[listener])
     except KeyboardInterrupt:
         pass  # raised again by the server after it has ended in order
     finally:
