@@ -18,6 +18,7 @@ from starlette.templating import Jinja2Templates
 
 from ..cards.variants import Variant, variants
 from ..facts import DATASETS
+from .frontier import AXES, MEASURES, chosen, drawn, measured, number
 from .markdown import as_list, beginning, mapping, read_card, render
 from .routes import Download, card, metadata
 from .store import CARD, CONFIG, WEIGHTS, File, FolderStore, NotFound, Revision
@@ -217,16 +218,18 @@ def problem_page(request: Request, status: int, message: str, headers: dict[str,
         request, "problem.html", {"status": status, "message": message}, status, {**SECURITY, **(headers or {})})
 
 
-def page_routes(store: FolderStore, try_it: TryIt | None = None) -> list[BaseRoute]:
+def page_routes(store: FolderStore, try_it: TryIt | None = None, exported: bool = False) -> list[BaseRoute]:
     """Starlette's routes of the pages; they come after those of the Hub.
 
     Args:
         store: Whose models are shown.
         try_it: Lets them be tried.
+        exported: Leave out what needs a server.
     """
 
     def shown(request: Request, template: str, **context: Any) -> Response:
-        context |= {"organisation": store.organisation, "endpoint": str(request.base_url).rstrip("/")}
+        context |= {"organisation": store.organisation, "endpoint": str(request.base_url).rstrip("/"),
+                    "exported": exported}
         headers = SECURITY | {POLICY: allowed(SECURITY[POLICY], context.get("offer"))}
         return TEMPLATES.TemplateResponse(request, template, context, headers=headers)
 
@@ -260,6 +263,12 @@ def page_routes(store: FolderStore, try_it: TryIt | None = None) -> list[BaseRou
             card=render(text, f"/{repo_id}/resolve/main/") if text.strip() else None, numbers=_numbers(about),
             config=config, cfg=_preprocessing(config), side=_side(config), weights=weights, tensors=tensors, offer=offer)
 
+    def frontier(request: Request) -> Response:
+        points = measured(store, rows(store))
+        choice = chosen(points, request.query_params)
+        return shown(request, "frontier.html", points=points, choice=choice, plot=drawn(points, choice), axes=AXES,
+                     measures=MEASURES, number=number)
+
     def files(request: Request) -> Response:
         asked = request.path_params
         found = store.revision("models", f"{asked['org']}/{asked['name']}", asked["revision"])
@@ -276,6 +285,7 @@ def page_routes(store: FolderStore, try_it: TryIt | None = None) -> list[BaseRou
         Mount("/-/static", StaticFiles(packages=[("wrn_hub.hub", "static")])),
         Route("/-/folder/{path:path}", extra),
         Route("/", start),
+        Route("/frontier", frontier),
         Route("/{org}", start),
         Route("/{org}/{name}", repository),
         Route("/{org}/{name}/tree/{revision}", files),

@@ -40,15 +40,16 @@ def _problem(request: Request, problem: Exception) -> Response:
     return problem_page(request, problem.status_code, message)
 
 
-def application(store: FolderStore, try_it: TryIt | None = None) -> Starlette:
+def application(store: FolderStore, try_it: TryIt | None = None, exported: bool = False) -> Starlette:
     """The hub as an ASGI application.
 
     Args:
         store: What to serve.
         try_it: Lets its models be tried on pictures; None where that is not wanted.
+        exported: Whether its pages are to be files, without what needs a server.
     """
     return Starlette(
-        routes=[*read_routes(store), *(try_it.routes() if try_it else []), *page_routes(store, try_it)],
+        routes=[*read_routes(store), *(try_it.routes() if try_it else []), *page_routes(store, try_it, exported)],
         exception_handlers={NotFound: _problem, HTTPException: _problem})
 
 
