@@ -77,7 +77,7 @@ def _tensors(weights: File) -> Tensors | None:
         with weights.content.open("rb") as head:
             if int.from_bytes(head.read(8), "little") > MOST_HEADER:
                 return None
-        with safe_open(weights.content, "pt") as file:
+        with safe_open(weights.content, "np") as file:
             for name in file.keys():  # noqa: SIM118  the file is no mapping
                 if name.rpartition(".")[2] not in ("running_mean", "running_var", "num_batches_tracked"):
                     part = file.get_slice(name)

@@ -14,7 +14,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ..cards.variants import size_and_cost, variant_names
 from ..errors import UserError
 from .pages import page_routes, problem_page
 from .routes import error, not_found, read_routes
@@ -116,14 +115,11 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _prepare(store: FolderStore, stop: threading.Event) -> None:
-    """Hash every file and build every net, so that who opens the first page need not wait for it."""
+    """Hash every file, so that who opens the first page need not wait for it."""
     for repo_id in store.repositories():
         if not stop.is_set():
             with suppress(NotFound):
                 store.revision("models", repo_id)
-    for name in variant_names():
-        if not stop.is_set():
-            size_and_cost(name)
 
 
 def serve(store: FolderStore, host: str = "127.0.0.1", port: int = 8000, say: Callable[[str], None] = print) -> None:
