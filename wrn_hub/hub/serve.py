@@ -10,8 +10,11 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import UserError
@@ -38,10 +41,22 @@ def _problem(request: Request, problem: Exception) -> Response:
     return problem_page(request, problem.status_code, message)
 
 
+class _Compressed:
+    """Pages, lists and what is beside them go gzipped to who takes that; the files of repositories as they are, so that
+    a part of one is a part of its bytes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app, self.compressing = app, GZipMiddleware(app, compresslevel=6)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        plain = scope["type"] != "http" or "/resolve/" in scope["path"] or scope["path"].startswith("/-/folder/")
+        await (self.app if plain else self.compressing)(scope, receive, send)
+
+
 def application(store: FolderStore) -> Starlette:
     """The hub as an ASGI application."""
     return Starlette(
-        routes=[*read_routes(store), *page_routes(store)],
+        routes=[*read_routes(store), *page_routes(store)], middleware=[Middleware(_Compressed)],
         exception_handlers={NotFound: _problem, HTTPException: _problem})
 
 
