@@ -34,7 +34,10 @@ def main() -> None:
     if args.export:
         from ..hub.export import export
 
-        print(f"{args.export}: {export(store, args.export) / 1e6:.1f} MB of static pages; without the comparison of "
-              "models and what programs ask; to look at them: python -m http.server --directory", args.export)
+        size, missing = export(store, args.export)
+        for line in missing:
+            print(f"not there, though a page names it: {line}")
+        print(f"{args.export}: {size / 1e6:.1f} MB of static pages, without the comparison of models and what programs "
+              f"ask; to look at them: python -m http.server --directory {args.export}")
         return
     serve(store, args.host, args.port, try_it=not args.no_try)

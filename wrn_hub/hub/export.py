@@ -27,7 +27,7 @@ from .tryit import TryIt
 __all__ = ["export"]
 
 MARK = ".wrn-hub-export"  # in a folder that an export may take the place of
-_LINK = re.compile(r"""(?<=\s)(href|src|data-[a-z]+)="(/[^"]*)\"""")
+_LINK = re.compile(r"""(?<=\s)(href|src|action|data-[a-z]+)="(/[^"]*)\"""")
 _POLICY = re.compile("; frame-ancestors [^;]*")  # of which a page cannot tell in itself
 # what a static Space reads; elsewhere it is a file like others
 _SPACE = """---
@@ -58,6 +58,7 @@ class _Site:
         self._known: set[str] = set()
         self._left: list[str] = []
         self.bytes = 0
+        self.missing: list[str] = []
 
     def _relative(self, address: str, page: str) -> str:
         """A link on a page, to an address from the server's root, as one from file to file."""
@@ -79,8 +80,11 @@ class _Site:
     async def write(self, *addresses: str) -> None:
         """Write these and whatever they lead to.
 
+        What a card names and isn't there is listed in ``missing``; the pages without which there is no site aren't let
+        miss.
+
         Raises:
-            UserError: a page names an address that isn't answered.
+            UserError: one of ``addresses`` isn't answered.
         """
         self._left += addresses
         self._known |= set(addresses)
@@ -88,8 +92,11 @@ class _Site:
             address = self._left.pop()
             answer = await self._client.get(address, follow_redirects=True)
             if answer.status_code != 200:
-                raise UserError(f"{address} can't be exported: it is answered with {answer.status_code} "
-                                f"{answer.headers.get('X-Error-Message', '')}".rstrip())
+                told = f"{address}: {answer.status_code} {answer.headers.get('X-Error-Message', '')}".rstrip()
+                if address in addresses:
+                    raise UserError(f"the site can't be exported: {told}")
+                self.missing.append(told)
+                continue
             content = answer.content
             if answer.headers["Content-Type"].startswith("text/html") and _file(address).endswith("index.html"):
                 policy = answer.headers["Content-Security-Policy"]
@@ -100,7 +107,7 @@ class _Site:
             self.bytes += len(content)
 
 
-async def _written(store: FolderStore, folder: Path) -> int:
+async def _written(store: FolderStore, folder: Path) -> tuple[int, list[str]]:
     app = application(store, TryIt(store, by_server=False), exported=True)
     transport = httpx2.ASGITransport(app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://export") as client:
@@ -109,10 +116,10 @@ async def _written(store: FolderStore, folder: Path) -> int:
     write_whole(folder / "README.md", _SPACE.format(title=store.organisation))
     write_whole(folder / ".nojekyll", "")  # GitHub Pages leaves folders out without it
     write_whole(folder / MARK, json.dumps({"wrn_hub": __version__}) + "\n")
-    return site.bytes
+    return site.bytes, site.missing
 
 
-def export(store: FolderStore, folder: str | Path) -> int:
+def export(store: FolderStore, folder: str | Path) -> tuple[int, list[str]]:
     """Write the whole site, or nothing.
 
     Args:
@@ -120,7 +127,7 @@ def export(store: FolderStore, folder: str | Path) -> int:
         folder: Where to; an earlier export there is replaced, once the new one is complete.
 
     Returns:
-        Bytes of the files.
+        Bytes of the files, and a line for each address that a page names and that isn't there.
 
     Raises:
         UserError: the folder holds something else, or lies in the store; a page can't be made.

@@ -18,7 +18,7 @@ from .markdown import beginning, mapping
 from .store import File, FolderStore, NotFound
 
 if TYPE_CHECKING:
-    from .pages import Row
+    from .rows import Row
 
 __all__ = ["AXES", "MEASURES", "Choice", "Point", "Quantity", "chosen", "drawn", "measured", "number", "undominated"]
 
@@ -97,7 +97,7 @@ def measured(store: FolderStore, rows: "Iterable[Row]") -> list[Point]:
             continue
         with suppress(NotFound, OSError):
             found = store.revision("models", row.href[1:])
-            values = {"parameters": row.parameters, "gmacs": row.gmacs, "speed": getattr(row, "images_per_second", None),
+            values = {"parameters": row.parameters, "gmacs": row.gmacs, "speed": row.images_per_second,
                       "megabytes": row.weights / 1e6, **_shares(found.file("results.json"))}
             label = row.name.removeprefix("wrn_").partition(".")[0].replace("_", "-")
             points.append(Point(row.name, label, row.href, row.dataset,

@@ -10,11 +10,13 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ..cards.variants import size_and_cost, variant_names
 from ..errors import UserError
 from .pages import page_routes, problem_page
 from .routes import error, not_found, read_routes
@@ -40,6 +42,18 @@ def _problem(request: Request, problem: Exception) -> Response:
     return problem_page(request, problem.status_code, message)
 
 
+class _Compressed:
+    """Pages, lists and what is beside them go gzipped to who takes that; the files of repositories as they are, so that
+    a part of one is a part of its bytes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app, self.compressing = app, GZipMiddleware(app, compresslevel=6)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        plain = scope["type"] != "http" or "/resolve/" in scope["path"] or scope["path"].startswith("/-/folder/")
+        await (self.app if plain else self.compressing)(scope, receive, send)
+
+
 def application(store: FolderStore, try_it: TryIt | None = None, exported: bool = False) -> Starlette:
     """The hub as an ASGI application.
 
@@ -48,8 +62,9 @@ def application(store: FolderStore, try_it: TryIt | None = None, exported: bool 
         try_it: Lets its models be tried on pictures; None where that is not wanted.
         exported: Whether its pages are to be files, without what needs a server.
     """
+    asked = try_it.routes() if try_it else []
     return Starlette(
-        routes=[*read_routes(store), *(try_it.routes() if try_it else []), *page_routes(store, try_it, exported)],
+        routes=[*read_routes(store), *asked, *page_routes(store, try_it, exported)], middleware=[Middleware(_Compressed)],
         exception_handlers={NotFound: _problem, HTTPException: _problem})
 
 
@@ -123,14 +138,11 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _prepare(store: FolderStore, stop: threading.Event) -> None:
-    """Hash every file and build every net, so that who opens the first page need not wait for it."""
+    """Hash every file, so that who opens the first page need not wait for it."""
     for repo_id in store.repositories():
         if not stop.is_set():
             with suppress(NotFound):
                 store.revision("models", repo_id)
-    for name in variant_names():
-        if not stop.is_set():
-            size_and_cost(name)
 
 
 def serve(

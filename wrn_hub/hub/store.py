@@ -15,9 +15,10 @@ from huggingface_hub.utils import validate_repo_id
 
 from ..errors import UserError
 
-__all__ = ["ORGANISATION", "File", "FolderStore", "NotFound", "Revision", "Store"]
+__all__ = ["ORGANISATION", "RESERVED", "File", "FolderStore", "NotFound", "Revision", "Store"]
 
 ORGANISATION = "wrn-hub"
+RESERVED = ("api", "compare", "datasets")  # first parts of the hub's own addresses; "-" begins no name
 CARD, WEIGHTS, CONFIG = "README.md", "model.safetensors", "config.json"
 _log = logging.getLogger(__name__)
 
@@ -168,9 +169,10 @@ class FolderStore:
         if not (os.access(self.root, os.R_OK | os.X_OK) and self.root.is_dir()):
             raise UserError(
                 f"{root} is not a folder that can be read: name one with a subfolder per model, such as model_cards")
-        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", organisation) or organisation in ("api", "datasets"):
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", organisation) or organisation in RESERVED:
             raise UserError(
-                f"organisation {organisation!r}: allowed are letters, digits, '-', '_' and '.', not api or datasets")
+                f"organisation {organisation!r}: allowed are letters, digits, '-', '_' and '.', not "
+                f"{' or '.join(RESERVED)}, which are pages of the hub; name another with --org")
         self._walks = _Walks()
         self._complained: set[str] = set()
 
