@@ -12,13 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
-from typing import TYPE_CHECKING
+from itertools import pairwise
 
 from .markdown import beginning, mapping
+from .rows import Row, title
 from .store import File, FolderStore, NotFound
-
-if TYPE_CHECKING:
-    from .rows import Row
 
 __all__ = ["AXES", "MEASURES", "Choice", "Point", "Quantity", "chosen", "drawn", "measured", "number", "undominated"]
 
@@ -89,7 +87,7 @@ def _shares(results: File) -> dict[str, float]:
     return found
 
 
-def measured(store: FolderStore, rows: "Iterable[Row]") -> list[Point]:
+def measured(store: FolderStore, rows: Iterable[Row]) -> list[Point]:
     """The models of a store that have a results.json and an accuracy on a test split, by size."""
     points = []
     for row in rows:
@@ -100,7 +98,7 @@ def measured(store: FolderStore, rows: "Iterable[Row]") -> list[Point]:
             values = {"parameters": row.parameters, "gmacs": row.gmacs, "speed": row.images_per_second,
                       "megabytes": row.weights / 1e6, **_shares(found.file("results.json"))}
             label = row.name.removeprefix("wrn_").partition(".")[0].replace("_", "-")
-            points.append(Point(row.name, label, row.href, row.dataset,
+            points.append(Point(row.name, label, row.href, title(row.dataset),
                                 {key: float(value) for key, value in values.items() if value is not None}))
     return points
 
@@ -148,20 +146,25 @@ def _ticks(low: float, high: float) -> list[float]:
     return [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _labels(centers: list[tuple[float, float]], names: list[str], order: list[int], width: float) -> dict[int, str]:
-    """Names beside the centers, where they are in the way of no other; those that come first in ``order`` first."""
+def _labels(
+    centers: list[tuple[float, float]], corners: list[tuple[float, float]], names: list[str], order: list[int],
+    width: float,
+) -> dict[int, str]:
+    """Names beside the centers, in the way of no other and of no line between corners; the first in ``order`` first."""
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in centers]
+    taken += [(min(x, x2) - 1, min(y, y2) - 1, max(x, x2) + 1, max(y, y2) + 1)
+              for (x, y), (x2, y2) in pairwise(corners)]
     found = {}
     for i in order:
         (x, y), long = centers[i], _LETTER * len(names[i])
-        for anchor, left, base in (("start", x + 9, y + 4), ("end", x - 9 - long, y + 4),
-                                   ("middle", x - long / 2, y - 10), ("middle", x - long / 2, y + 19)):
+        for anchor, left, base in (("end", x - 7 - long, y - 6), ("start", x + 7, y - 6), ("start", x + 7, y + 16),
+                                   ("end", x - 7 - long, y + 16)):
             box = left, base - 11, left + long, base + 3
             free = not any(box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
                            for j, other in enumerate(taken) if j != i)
             if free and left >= LEFT and box[2] <= width and box[1] >= 0 and box[3] <= HEIGHT - BOTTOM:
                 taken.append(box)
-                at = {"start": left, "end": left + long, "middle": x}[anchor]
+                at = left if anchor == "start" else left + long
                 found[i] = f'<text x="{at:.1f}" y="{base:.1f}" text-anchor="{anchor}">{escape(names[i])}</text>'
                 break
     return found
@@ -195,18 +198,20 @@ def drawn(points: Iterable[Point], choice: Choice, width: int = WIDTH) -> str:
         y = at(low, tick)[1]
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{width - RIGHT}"/>'
                      f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:.4g}</text>')
-    parts.append(f'<text x="{(LEFT + width - RIGHT) / 2:.1f}" y="{HEIGHT - 10}" text-anchor="middle">{of_x.title}</text>'
+    parts.append(f'<text x="{(LEFT + width - RIGHT) / 2:.1f}" y="{HEIGHT - 10}" text-anchor="middle">'
+                 f'{of_x.title}</text>'
                  f'<text x="{LEFT - 8}" y="{TOP - 8}" text-anchor="start">{of_y.title}, %</text>')
-    corners = [centers[best[0]], *((centers[i][0], centers[before][1]) if half == 0 else centers[i]
-                                   for before, i in zip(best, best[1:], strict=False) for half in (0, 1))]
+    corners = [centers[best[0]]]
+    for i in best[1:]:
+        corners += [(centers[i][0], corners[-1][1]), centers[i]]
     parts.append('<path class="best" d="M' + "L".join(f"{x:.1f} {y:.1f}" for x, y in corners) + '"/>')
-    labels = _labels(centers, [point.label for point in known],
+    labels = _labels(centers, corners, [point.label for point in known],
                      best + [i for i in range(len(known)) if i not in best], width)
     for i, (point, (x, y), (cost, reached)) in enumerate(zip(known, centers, places, strict=True)):
         said = escape(f"{point.name}: {reached:.2f}{of_y.unit} {of_y.title}, {number(cost)} {of_x.title}")
         kind = ' class="on"' if i in best else ""
         parts.append(f'<a href="{escape(point.href)}" aria-label="{said}"{kind}>'
                      f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>{labels.get(i, "")}</a>')
-    title = escape(f"{of_y.title} over {of_x.title}, {choice.dataset}")
+    said = escape(f"{of_y.title} over {of_x.title}, {choice.dataset}")
     return (f'<svg viewBox="0 0 {width} {HEIGHT}" width="{width}" height="{HEIGHT}" role="group" '
-            f'aria-label="{title}">{"".join(parts)}</svg>')
+            f'aria-label="{said}">{"".join(parts)}</svg>')

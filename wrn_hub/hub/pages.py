@@ -171,8 +171,9 @@ class Pages:
         tensors = read_tensors(weights)
         offer = self.try_it.shown(found, tensors.parameters if tensors else None) if self.try_it else None
         return self.shown(
-            request, "repository.html", repo_id=repo_id, name=name, found=found, offer=offer, facts=_facts(metadata, text),
-            tags=as_list(metadata.get("tags")), numbers=numbers(metadata), weights=weights, variant=None,
+            request, "repository.html", repo_id=repo_id, name=name, found=found, offer=offer,
+            facts=_facts(metadata, text), tags=as_list(metadata.get("tags")), numbers=numbers(metadata),
+            weights=weights, variant=None,
             card=render(text, f"/{repo_id}/resolve/{found.commit}/") if text.strip() else None,
             config=config, cfg=preprocessing(config), side=side(config), tensors=tensors,
             arch=config.get("architecture") if config.get("architecture") in variant_costs() else None)

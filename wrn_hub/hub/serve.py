@@ -64,8 +64,8 @@ def application(store: FolderStore, try_it: TryIt | None = None, exported: bool 
     """
     asked = try_it.routes() if try_it else []
     return Starlette(
-        routes=[*read_routes(store), *asked, *page_routes(store, try_it, exported)], middleware=[Middleware(_Compressed)],
-        exception_handlers={NotFound: _problem, HTTPException: _problem})
+        routes=[*read_routes(store), *asked, *page_routes(store, try_it, exported)],
+        middleware=[Middleware(_Compressed)], exception_handlers={NotFound: _problem, HTTPException: _problem})
 
 
 class _Connection(H11Protocol):

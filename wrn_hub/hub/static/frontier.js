@@ -53,19 +53,23 @@ function svg(kind, attributes, ...inside) {
 }
 const text = (x, y, anchor, said) => svg("text", { x: x.toFixed(1), y: y.toFixed(1), "text-anchor": anchor }, said);
 
-function labels(centers, names, order, width) {
+function labels(centers, corners, names, order, width) {
   const taken = centers.map(([x, y]) => [x - 6, y - 6, x + 6, y + 6]);
+  corners.slice(1).forEach(([x, y], i) => {
+    const [before, above] = corners[i];
+    taken.push([Math.min(x, before) - 1, Math.min(y, above) - 1, Math.max(x, before) + 1, Math.max(y, above) + 1]);
+  });
   const found = {};
   for (const i of order) {
     const [[x, y], long] = [centers[i], LETTER * names[i].length];
-    for (const [anchor, left, base] of [["start", x + 9, y + 4], ["end", x - 9 - long, y + 4],
-      ["middle", x - long / 2, y - 10], ["middle", x - long / 2, y + 19]]) {
+    for (const [anchor, left, base] of [["end", x - 7 - long, y - 6], ["start", x + 7, y - 6],
+      ["start", x + 7, y + 16], ["end", x - 7 - long, y + 16]]) {
       const box = [left, base - 11, left + long, base + 3];
       const free = !taken.some((other, j) => j !== i
         && box[0] < other[2] && other[0] < box[2] && box[1] < other[3] && other[1] < box[3]);
       if (!free || left < LEFT || box[2] > width || box[1] < 0 || box[3] > HEIGHT - BOTTOM) continue;
       taken.push(box);
-      found[i] = text({ start: left, end: left + long, middle: x }[anchor], base, anchor, names[i]);
+      found[i] = text(anchor === "start" ? left : left + long, base, anchor, names[i]);
       break;
     }
   }
@@ -105,7 +109,7 @@ function drawn({ dataset, axis, measure }, width) {
   const corners = best.flatMap((i, n) => (n ? [[centers[i][0], centers[best[n - 1]][1]], centers[i]] : [centers[i]]));
   picture.append(svg("path", { class: "best", d: `M${corners.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}` }));
   const rest = known.map((_, i) => i).filter((i) => !best.includes(i));
-  const named = labels(centers, known.map((row) => row.dataset.label), [...best, ...rest], width);
+  const named = labels(centers, corners, known.map((row) => row.dataset.label), [...best, ...rest], width);
   known.forEach((row, i) => {
     const [card, [cost, reached]] = [row.querySelector("a"), places[i]];
     const said = `${card.textContent}: ${reached.toFixed(2)}${ofY.unit} ${ofY.title}, ${number(cost)} ${ofX.title}`;
