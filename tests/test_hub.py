@@ -1,4 +1,5 @@
 """The local hub, asked by the real clients: huggingface_hub here, timm and transformers in processes of their own."""
+import gzip
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from hub_server import served
+from hub_server import make_model, served
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 from PIL import Image
@@ -88,14 +89,6 @@ def test_a_link_that_leads_outside_is_not_served(tmp_path):
     (folder / "link").symlink_to(tmp_path / "secret")
     found = FolderStore(tmp_path / "models").revision("models", "wrn-hub/net")
     assert set(found.files) == {"config.json", "model.safetensors"}
-
-
-def make_model(folder: Path, weights: bytes = b"{}") -> Path:
-    """What a hub takes for a model."""
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(weights)
-    return folder
 
 
 def test_a_folder_that_is_a_link_is_served_where_it_leads_to_another_one_here(tmp_path, caplog):
@@ -298,6 +291,21 @@ def test_what_a_commit_holds_is_kept_by_caches_and_not_sent_twice(endpoint, api)
         assert ask(endpoint, "HEAD", path, **{"If-None-Match": other})[0] == 200
     moving, headers, _ = ask(endpoint, "GET", path.replace(commit, "main"), **{"If-None-Match": etag})
     assert (moving, headers["Cache-Control"]) == (307, "no-cache")
+
+
+def test_text_goes_gzipped_and_the_files_of_repositories_as_they_are(endpoint, api):
+    commit = api.model_info(f"wrn-hub/{NAME}").sha
+    for path in ("/", f"/wrn-hub/{NAME}", "/api/models", "/-/static/hub.css"):
+        whole = ask(endpoint, "GET", path)
+        assert "Content-Encoding" not in whole[1] and whole[1]["Vary"] == "Accept-Encoding"
+        status, headers, body = ask(endpoint, "GET", path, **{"Accept-Encoding": "gzip, br"})
+        assert status == 200 and headers["Content-Encoding"] == "gzip"
+        assert gzip.decompress(body) == whole[2] and len(body) < len(whole[2]) / 2
+    for path in ("model.safetensors", "config.json", "README.md"):
+        status, headers, body = ask(endpoint, "GET", f"/wrn-hub/{NAME}/resolve/{commit}/{path}",
+                                    **{"Accept-Encoding": "gzip", "Range": "bytes=3-900"})
+        assert (status, "Content-Encoding" in headers) == (206, False)
+        assert body == (ROOT / "model_cards" / NAME / path).read_bytes()[3:901]
 
 
 HALF_OPEN = {

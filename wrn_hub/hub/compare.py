@@ -26,6 +26,7 @@ MOST_LOGITS = 64 << 20  # bytes of a logits.safetensors; 50,000 images of 1,000 
 BINS = 15
 RESAMPLES = 500  # of the images, for the calibration error
 MINUS = "\N{MINUS SIGN}"
+Win = tuple[str, float, float, str]  # a class, the share that each of two recognises, and the difference in words
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +114,7 @@ class Pair:
         only_second: Images that the second alone gets right.
         neither: Images that neither does.
         probability: McNemar's, see :func:`wrn_hub.evaluation.intervals.mcnemar`.
-        wins: For the first, then the second, the classes in which it is ahead most: (class, share of the first,
-            share of the second, the difference's 95 % interval in words).
+        wins: For the first, then the second, the classes in which it is ahead most.
     """
 
     first: str
@@ -123,7 +123,7 @@ class Pair:
     only_second: int
     neither: int
     probability: float
-    wins: tuple[list[tuple[str, float, float, str]], list[tuple[str, float, float, str]]]
+    wins: tuple[list[Win], list[Win]]
 
 
 @dataclass(frozen=True)
@@ -293,7 +293,7 @@ def _costs(sides: Sequence[Side]) -> list[Measure]:
     return found
 
 
-def _wins(first: Side, second: Side) -> tuple[list[tuple[str, float, float, str]], ...]:
+def _wins(first: Side, second: Side) -> tuple[list[Win], list[Win]]:
     one, other, results = first.answers, second.answers, first.results
     if not (one and other and results):
         return [], []
@@ -307,11 +307,11 @@ def _wins(first: Side, second: Side) -> tuple[list[tuple[str, float, float, str]
     rights, rights_other = by_class(a), by_class(b)
     gain = (only_other - only) / np.maximum(all_, 1)
 
-    def lines(order: np.ndarray) -> list[tuple[str, float, float, str]]:
+    def lines(order: list[int]) -> list[Win]:
         return [(names[i] if i < len(names) else str(i), rights[i] / all_[i], rights_other[i] / all_[i],
                  _points(gain[i], paired_difference(only[i], only_other[i], all_[i]), digits=1)) for i in order]
 
-    order = np.argsort(gain, kind="stable")
+    order = np.argsort(gain, kind="stable").tolist()
     return lines([i for i in order if gain[i] < 0][:5]), lines([i for i in order[::-1] if gain[i] > 0][:5])
 
 
@@ -347,7 +347,8 @@ def _recipes(sides: Sequence[Side]) -> tuple[list[Measure], list[Measure]]:
     settings: dict[str, None] = {}
     for side in sides:
         settings.update(dict.fromkeys(key for key, value in side.settings.items() if not isinstance(value, dict)))
-    differ, same = [], []
+    differ: list[Measure] = []
+    same: list[Measure] = []
     for key in settings:
         values = [side.settings.get(key) for side in sides]
         line = Measure(key, tuple(

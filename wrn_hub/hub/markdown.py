@@ -70,7 +70,7 @@ class Shown:
 
 
 def _anchor(text: str, taken: set[str]) -> str:
-    """A heading's anchor, as the Hub and GitHub name it; no page's own id begins as none of these may."""
+    """A heading's anchor, as the Hub and GitHub name it; the pages' own ids begin with "_", none of these does."""
     slug = re.sub(r"[^\w\- ]", "", text.lower()).strip().replace(" ", "-").lstrip("_") or "section"
     same = (f"{slug}-{number}" if number else slug for number in count())
     anchor = next(name for name in same if name not in taken)
@@ -91,6 +91,28 @@ def _headings(tokens: list[Token]) -> tuple[set[str], tuple[tuple[str, str], ...
     return anchors, tuple(sections)
 
 
+def _footnotes(tokens: list[Token]) -> set[str]:
+    """Let ``[^1]`` lead to the line that begins with ``[^1]:``, as on the Hub; returns the anchors of such lines."""
+    anchors = set()
+    for token in tokens:
+        children = []
+        for part in token.children or []:
+            pieces = re.split(r"\[\^(\w+)\](:?)", part.content) if part.type == "text" else [""]
+            if len(pieces) == 1:
+                children.append(part)
+                continue
+            for text, name, defines in zip(pieces[::3], [*pieces[1::3], ""], [*pieces[2::3], ""], strict=True):
+                children.append(Token("text", "", 0, content=text))
+                if defines:
+                    anchors.add(f"_note-{name}")
+                if name:
+                    mark = f'<br><sup id="_note-{name}">{name}</sup>' if defines else (
+                        f'<sup><a href="#_note-{name}">{name}</a></sup>')
+                    children.append(Token("html_inline", "", 0, content=mark))
+        token.children = children if token.children else token.children
+    return anchors
+
+
 def _scrollable(html: str) -> str:
     """Let what may be wider than the window be scrolled with the keys, under a name of its own."""
     heading, tables = "", 0
@@ -108,7 +130,7 @@ def _scrollable(html: str) -> str:
 
 
 _ALLOWED = {tag: set(names) for tag, names in nh3.ALLOWED_ATTRIBUTES.items()} | {
-    "table": set(), **{f"h{level}": {"id"} for level in range(2, 7)}}
+    "table": set(), "sup": {"id"}, **{f"h{level}": {"id"} for level in range(2, 7)}}
 
 
 def render(markdown: str, base: str) -> Shown:
@@ -121,6 +143,7 @@ def render(markdown: str, base: str) -> Shown:
     """
     tokens = _PARSER.parse(markdown)
     anchors, sections = _headings(tokens)
+    anchors |= _footnotes(tokens)
     for token in tokens:
         if align := str(token.attrs.pop("style", "")).removeprefix("text-align:"):
             token.attrs["align"] = align  # a style would be taken out below, and by the pages' security policy

@@ -1,5 +1,6 @@
 """The hub's pages for people: all variants in a table, a page for each model and each variant, lists of files."""
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -58,10 +59,12 @@ def _templates() -> Jinja2Templates:
     environment = Environment(
         loader=PackageLoader("wrn_hub.hub"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True)
-    environment.filters |= {
+    filters: dict[str, Callable[..., str]] = {
         "bytes": _bytes, "count": "{:,}".format, "percent": lambda share: f"{100 * share:.2f} %", "rate": _rate,
         "title": title}
-    environment.globals |= {"repository_url": REPOSITORY, "version": __version__, "as_list": as_list}
+    environment.filters |= filters
+    environment.globals |= {
+        "repository_url": REPOSITORY, "version": __version__, "as_list": as_list, "licenses": _LICENSES}
     return Jinja2Templates(env=environment)
 
 
@@ -188,26 +191,29 @@ class Pages:
                                          for theirs in cost.timm.values()}]
             if same:
                 return RedirectResponse(quote(same[0]), 307)
-            return problem_page(
-                request, 404, f"There is no model {name} here.", suggestions=tuple(
-                    (names[known], known) for known in near(name, names)))
+            arch = name.partition(".")[0]  # of weights that aren't here
+            close = dict.fromkeys([*([arch] if arch in names else []), *near(name, names)])
+            return problem_page(request, 404, f"There is no model {name} here.", suggestions=tuple(
+                (names[known], known) for known in close))
         metadata, text = read_card(extras.get(f"{name}/{CARD}"))
         facts = _facts(metadata, text)
         if name in variant_costs():  # each of the weights has its own, which stands beside it
             facts = [(label, values) for label, values in facts if label != "Licence"]
+        speeds = speed_table(self.store)
         own = [row for row in rows(self.store) if row.arch == name and row.weights is not None]
         others = [(key, entry) for key in (*DATASETS, IMAGENET) for entry in reported(name, key)]
         return self.shown(
             request, "repository.html", repo_id=f"{self.store.organisation}/{name}", name=name, found=None, offer=None,
             facts=facts, tags=as_list(metadata.get("tags")), numbers=numbers(metadata),
             card=render(text, f"/-/folder/{name}/") if text.strip() else None, arch=None,
-            variant=variant_costs().get(name), own=own, others=others, licenses=_LICENSES)
+            variant=variant_costs().get(name), own=own, others=others,
+            speed=speeds if speeds and name in speeds.nets else None)
 
     def frontier(self, request: Request) -> Response:
         points = measured(self.store, rows(self.store))
         choice = chosen(points, request.query_params)
         return self.shown(request, "frontier.html", points=points, choice=choice, plot=drawn(points, choice),
-                          axes=AXES, measures=MEASURES, number=number)
+                          axes=AXES, measures=MEASURES, number=number, speeds=speed_table(self.store))
 
     def files(self, request: Request) -> Response:
         asked = request.path_params

@@ -171,6 +171,7 @@ class Row:
         images_per_second: Of the architecture, as :func:`speed_table` says.
         side: Of the input, in pixels.
         weights: Size of the weights in bytes; None where there are none here.
+        license: Of the weights, as their card has it; empty where it has none.
         elsewhere: Tags of the weights that timm has of it.
     """
 
@@ -187,6 +188,7 @@ class Row:
     images_per_second: float | None = None
     side: int | None = None
     weights: int | None = None
+    license: str = ""
     elsewhere: tuple[str, ...] = ()
 
 
@@ -213,7 +215,8 @@ def _served_row(store: FolderStore, repo_id: str, table: SpeedTable | None) -> R
     return Row(
         name, f"/{repo_id}", arch, terms(name, arch, dataset, tags), dataset, top1, "short-run" in tags,
         best_reported(arch, dataset) if dataset else None, tensors.parameters if tensors else None,
-        cost.gmacs if usual and cost else None, _speed(arch, table) if usual else None, pixels, weights.size)
+        cost.gmacs if usual and cost else None, _speed(arch, table) if usual else None, pixels, weights.size,
+        ", ".join(as_list(about.get("license"))))
 
 
 def _other_rows(store: FolderStore, name: str, cost: VariantCost, table: SpeedTable | None) -> list[Row]:

@@ -53,7 +53,8 @@ def terms(name: str, arch: str = "", dataset: str | None = None, tags: Sequence[
         tags: Of its card.
     """
     known = [dataset, KNOWN[dataset].title if dataset in KNOWN else "", *_ALSO.get(dataset, ())] if dataset else []
-    words = [plain(word) for word in (name, arch, *_aliases(arch), *known, *tags) if word]
+    whole = f"{arch}.{dataset}" if arch and dataset else ""
+    words = [plain(word) for word in (name, arch, whole, *_aliases(arch), *known, *tags) if word]
     return " ".join(dict.fromkeys(word for word in words if word))
 
 
