@@ -3,6 +3,7 @@
 Nothing here imports torch before the first picture comes. What answers is the class that ``wrn-hub predict`` uses, so
 both say the same of a file.
 """
+import asyncio
 import base64
 import io
 import math
@@ -14,8 +15,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import anyio
-import anyio.to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -159,14 +158,18 @@ class TryIt:
 
     Args:
         store: Whose models.
-        by_server: Whether this server looks at pictures; else browsers do, as far as they can.
+        by_server: Whether this server looks at pictures.
+        in_browser: Whether browsers do, where they can: the net is small and what runs it was fetched.
+
+    Attributes:
+        waiting: Pictures that are looked at or wait for it.
     """
 
-    def __init__(self, store: Store, by_server: bool = True) -> None:
-        self._store, self._by_server, self._waiting = store, by_server, 0
-        self._one_at_a_time = anyio.CapacityLimiter(1)
+    def __init__(self, store: Store, by_server: bool = True, in_browser: bool = True) -> None:
+        self._store, self._by_server, self.waiting = store, by_server, 0
+        self._one_at_a_time = asyncio.Lock()
         self._predictor = lru_cache(maxsize=2)(self._load)
-        self._browser_part = _browser_part()
+        self._browser_part = in_browser and _browser_part()
 
     def shown(self, found: Revision, parameters: int | None) -> Shown:
         """What the page of a model with so many parameters offers."""
@@ -195,16 +198,17 @@ class TryIt:
             Busy: too many wait already.
             UserError: that of the work, without a path of this machine.
         """
-        if self._waiting > MOST_WAITING:
+        if self.waiting > MOST_WAITING:
             raise Busy
         folder = found.file(CONFIG).content.parent
-        self._waiting += 1
+        self.waiting += 1
         try:
-            return await anyio.to_thread.run_sync(work, folder, limiter=self._one_at_a_time)
+            async with self._one_at_a_time:
+                return await run_in_threadpool(work, folder)
         except UserError as problem:
             raise UserError(str(problem).replace(str(folder), found.repo_id)) from problem
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
 
     def _at(self, request: Request) -> Revision:
         asked = request.path_params
