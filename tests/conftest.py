@@ -160,3 +160,14 @@ def pictures(tmp_path_factory) -> list[Path]:
     image.save(folder / "transparent.png")
     gray.convert("L").save(folder / "gray.png")
     return [folder / name for name in ("photo.jpg", "transparent.png", "gray.png")]
+
+
+@pytest.fixture(scope="session")
+def site(gallery, tmp_path_factory) -> Path:
+    """That folder as static pages."""
+    from wrn_hub.hub.export import export
+    from wrn_hub.hub.store import FolderStore
+
+    place = tmp_path_factory.mktemp("site") / "pages"
+    assert export(FolderStore(gallery), place)[1] == []
+    return place
