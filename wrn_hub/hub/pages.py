@@ -167,12 +167,13 @@ class Pages:
         found = store.revision("models", repo_id)
         config, weights = read_config(found), found.file(WEIGHTS)
         metadata, text = card(found)
+        arch = str(config.get("architecture", ""))
         return self.shown(
             request, "repository.html", repo_id=repo_id, name=name, found=found, facts=_facts(metadata, text),
             tags=as_list(metadata.get("tags")), numbers=numbers(metadata), weights=weights, variant=None,
             card=render(text, f"/{repo_id}/resolve/{found.commit}/") if text.strip() else None,
             config=config, cfg=preprocessing(config), side=side(config), tensors=read_tensors(weights),
-            arch=config.get("architecture") if config.get("architecture") in variant_costs() else None)
+            arch=arch if arch in variant_costs() and is_ours(store) else None)
 
     def _variant(self, request: Request, name: str) -> Response:
         """The page of an architecture: its weights here, those that timm has, and what others report of it."""
