@@ -88,7 +88,7 @@ def test_answers_of_many_classes_are_read_from_what_is_kept_of_them(tmp_path):
     assert one.right().mean() == pytest.approx(wrn_hub.metrics.top_k(logits, labels))
     assert one.right(5).mean() == pytest.approx(wrn_hub.metrics.top_k(logits, labels, 5))
     assert one.nll.mean() == pytest.approx(nll(logits, labels), abs=1e-5)
-    place, gap = module._calibration(one)
+    place, _ = module._calibration(one)
     assert np.bincount(place, minlength=15).tolist() == reliability(logits, labels).counts.tolist()
 
 

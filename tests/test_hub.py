@@ -25,6 +25,7 @@ import wrn_hub
 from wrn_hub.errors import UserError
 from wrn_hub.facts import DATASETS
 from wrn_hub.hub import serve as serve_module
+from wrn_hub.hub.rows import rows
 from wrn_hub.hub.serve import application, serve
 from wrn_hub.hub.store import FolderStore, NotFound
 from wrn_hub.models.export import save_model
@@ -147,6 +148,26 @@ def test_a_folder_is_walked_again_only_after_it_changed(tmp_path, monkeypatch):
     make_model(tmp_path / "another")
     assert "notes.txt" not in store.revision("models", "wrn-hub/net3").files
     assert "wrn-hub/another" in store.repositories() and "wrn-hub/net4" not in store.repositories()
+
+
+def test_the_work_of_a_page_grows_with_the_models_and_not_with_their_square(tmp_path, monkeypatch):
+    looks = []
+    stat = os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **options: looks.append(path) or stat(path, **options))
+
+    def looked(count: int) -> int:
+        for number in range(count):
+            folder = make_model(tmp_path / str(count) / f"net{number}")
+            os.utime(folder, (0, 0))
+        os.utime(tmp_path / str(count), (0, 0))
+        store = FolderStore(tmp_path / str(count))
+        assert len(rows(store)) == count
+        looks.clear()
+        assert len(rows(store)) == count
+        return len(looks)
+
+    few, many = looked(10), looked(100)
+    assert few < many < 11 * few
 
 
 def test_what_may_not_be_read_is_not_served(tmp_path):

@@ -14,7 +14,7 @@ from wrn_hub.commands.cli import Parser, run
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("files", nargs="*", type=Path, help="files whose tables are brought up to date")
-    parser.add_argument("--costs", action="store_true", help="count every net, and write wrn_hub/cards/costs.json first")
+    parser.add_argument("--costs", action="store_true", help="count every net first, into costs.json")
     args = parser.parse_args()
 
     from wrn_hub.cards.costs import write_costs

@@ -171,6 +171,7 @@ class Pages:
         found = store.revision("models", repo_id)
         config, weights = read_config(found), found.file(WEIGHTS)
         metadata, text = card(found)
+        arch = str(config.get("architecture", ""))
         tensors = read_tensors(weights)
         offer = self.try_it.shown(found, tensors.parameters if tensors else None) if self.try_it else None
         return self.shown(
@@ -179,7 +180,7 @@ class Pages:
             weights=weights, variant=None,
             card=render(text, f"/{repo_id}/resolve/{found.commit}/") if text.strip() else None,
             config=config, cfg=preprocessing(config), side=side(config), tensors=tensors,
-            arch=config.get("architecture") if config.get("architecture") in variant_costs() else None)
+            arch=arch if arch in variant_costs() and is_ours(store) else None)
 
     def _variant(self, request: Request, name: str) -> Response:
         """The page of an architecture: its weights here, those that timm has, and what others report of it."""
