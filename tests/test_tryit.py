@@ -170,7 +170,8 @@ def test_a_page_may_do_what_trying_needs_and_no_more(endpoint, gallery):
     ("squash", "Both sides are brought to 256 pixels (bilinear), and the 224x224 in the middle are seen."),
     ("border", "The longer side is brought to 256 pixels (bilinear), and what is missing beside it is filled.")])
 def test_what_is_seen_of_a_picture_is_said(mode, says):
-    assert seen({"input_size": (3, 224, 224), "crop_pct": 0.875, "crop_mode": mode, "interpolation": "bilinear"}) == says
+    config = {"input_size": (3, 224, 224), "crop_pct": 0.875, "crop_mode": mode, "interpolation": "bilinear"}
+    assert seen(config) == says
 
 
 def test_more_pixels_than_are_allowed_are_not_decoded():

@@ -6,8 +6,8 @@ npm fetches the pinned version and checks it; its sum is checked here too. Witho
 pictures itself.
 """
 import hashlib
+import shutil
 import subprocess
-import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -41,11 +41,9 @@ def fetch() -> list[Path]:
         if found != SHA256:
             raise UserError(f"onnxruntime-web {VERSION} has the sha256 {found}, expected is {SHA256}")
         VENDOR.mkdir(exist_ok=True)
-        with tarfile.open(archive) as packed:
-            for name in (ORT, WASM):
-                content = packed.extractfile(f"package/dist/{name}")
-                assert content is not None
-                write_whole(VENDOR / name, content.read())
+        shutil.unpack_archive(archive, place, filter="data")
+        for name in (ORT, WASM):
+            write_whole(VENDOR / name, (Path(place) / "package" / "dist" / name).read_bytes())
     return [VENDOR / name for name in (ORT, WASM)]
 
 
