@@ -1,5 +1,6 @@
 # make finetune     fine-tune a pretrained Wide ResNet on real images, beside the same net from scratch
 # make hub          browse the models and serve them as the Hub does, on http://127.0.0.1:8000
+# make try-in-browser  fetch what runs small nets in a browser (needs npm), for hub and hub.py --export
 # make test         every test
 # make test-quick   those that need no two minutes; says which files it leaves out
 # make lint         ruff, mypy, and that no part of the package imports from one above it
@@ -10,13 +11,17 @@ BIN := .venv/bin
 OLDEST := $(shell sed -n 's/^requires-python = ">=\(.*\)"/\1/p' pyproject.toml)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
-.PHONY: finetune hub test test-quick lint clean
+.PHONY: finetune hub try-in-browser test test-quick lint clean
 
 finetune: .venv/installed
 	$(BIN)/accelerate launch --quiet --config_file scripts/accelerate/one_process.yaml scripts/finetune.py --versus-scratch
 
 hub: .venv/installed-hub
 	$(BIN)/python scripts/hub.py
+
+try-in-browser: .venv/installed-hub
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[export]'
+	$(BIN)/python scripts/maintain/fetch_onnxruntime_web.py
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from hub_server import ACCOUNT, TOKEN, WritableHub, served
 from huggingface_hub import close_session, constants
 from PIL import Image
 
+from wrn_hub.data import load_dataset
 from wrn_hub.errors import by_command
+from wrn_hub.models.export import save_model
 from wrn_hub.training.options import TrainOptions
 
 # of timm's own tests, which tests/test_timm_suite.py runs
@@ -129,3 +132,42 @@ def options(colours, tmp_path) -> TrainOptions:
     return TrainOptions(
         model="wrn_10_2", dataset=str(colours), image_size=8, epochs=4, batch_size=12, lr=0.05, crop_padding=1,
         precision="fp32", output=str(tmp_path / "run"), checkpoint_minutes=0)
+
+
+@pytest.fixture(scope="session")
+def gallery(tmp_path_factory) -> Path:
+    """A folder to serve: two staged models on one dataset, and somebody's own with classes of its own."""
+    folder = tmp_path_factory.mktemp("gallery")
+    for name in (NAME, "wrn_16_1.cifar10"):
+        shutil.copytree(ROOT / "model_cards" / name, folder / name)
+    torch.manual_seed(0)
+    net = timm.create_model("wrn_10_2", num_classes=2)
+    save_model(net, folder / "pets" / "model", classes=["cat", "<b>dog</b>"])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> list[Path]:
+    """What users try: a photo that a phone took upright, one with transparent parts, a small one in gray."""
+    folder, images = tmp_path_factory.mktemp("pictures"), load_dataset("sample", "test").images
+    photo, other, gray = (Image.fromarray(np.asarray(images[i])) for i in (0, 1, 2))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    photo.resize((1200, 900), Image.Resampling.BICUBIC).save(folder / "photo.jpg", quality=92, exif=exif)
+    mask = Image.linear_gradient("L").resize((300, 500))
+    image = other.resize((300, 500), Image.Resampling.BICUBIC)
+    image.putalpha(mask)
+    image.save(folder / "transparent.png")
+    gray.convert("L").save(folder / "gray.png")
+    return [folder / name for name in ("photo.jpg", "transparent.png", "gray.png")]
+
+
+@pytest.fixture(scope="session")
+def site(gallery, tmp_path_factory) -> Path:
+    """That folder as static pages."""
+    from wrn_hub.hub.export import export
+    from wrn_hub.hub.store import FolderStore
+
+    place = tmp_path_factory.mktemp("site") / "pages"
+    assert export(FolderStore(gallery), place)[1] == []
+    return place

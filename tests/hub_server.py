@@ -1,7 +1,8 @@
 """Hubs on loopback for tests: a real server, in a thread, asked by the real clients over real HTTP.
 
 ``served`` serves any application. ``WritableHub`` is one that the clients also write to, with accounts and a history,
-and that goes wrong as it is told to: ``hub.faults.append(Fault("PUT /lfs/", status=503))``.
+and that goes wrong as it is told to: ``hub.faults.append(Fault("PUT /lfs/", status=503))``. ``make_model`` makes what a
+hub of a folder takes for a model.
 """
 import asyncio
 import base64
@@ -49,6 +50,14 @@ def served(app, configuration=PLAIN) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+def make_model(folder: Path, weights: bytes = b"{}") -> Path:
+    """What a hub takes for a model."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(weights)
+    return folder
 
 
 @dataclass

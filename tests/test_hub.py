@@ -1,4 +1,5 @@
 """The local hub, asked by the real clients: huggingface_hub here, timm and transformers in processes of their own."""
+import gzip
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from hub_server import served
+from hub_server import make_model, served
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 from PIL import Image
@@ -24,6 +25,7 @@ import wrn_hub
 from wrn_hub.errors import UserError
 from wrn_hub.facts import DATASETS
 from wrn_hub.hub import serve as serve_module
+from wrn_hub.hub.rows import rows
 from wrn_hub.hub.serve import application, serve
 from wrn_hub.hub.store import FolderStore, NotFound
 from wrn_hub.models.export import save_model
@@ -90,14 +92,6 @@ def test_a_link_that_leads_outside_is_not_served(tmp_path):
     assert set(found.files) == {"config.json", "model.safetensors"}
 
 
-def make_model(folder: Path, weights: bytes = b"{}") -> Path:
-    """What a hub takes for a model."""
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(weights)
-    return folder
-
-
 def test_a_folder_that_is_a_link_is_served_where_it_leads_to_another_one_here(tmp_path, caplog):
     make_model(tmp_path / "elsewhere" / "secret")
     make_model(tmp_path / "models" / "net")
@@ -154,6 +148,26 @@ def test_a_folder_is_walked_again_only_after_it_changed(tmp_path, monkeypatch):
     make_model(tmp_path / "another")
     assert "notes.txt" not in store.revision("models", "wrn-hub/net3").files
     assert "wrn-hub/another" in store.repositories() and "wrn-hub/net4" not in store.repositories()
+
+
+def test_the_work_of_a_page_grows_with_the_models_and_not_with_their_square(tmp_path, monkeypatch):
+    looks = []
+    stat = os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **options: looks.append(path) or stat(path, **options))
+
+    def looked(count: int) -> int:
+        for number in range(count):
+            folder = make_model(tmp_path / str(count) / f"net{number}")
+            os.utime(folder, (0, 0))
+        os.utime(tmp_path / str(count), (0, 0))
+        store = FolderStore(tmp_path / str(count))
+        assert len(rows(store)) == count
+        looks.clear()
+        assert len(rows(store)) == count
+        return len(looks)
+
+    few, many = looked(10), looked(100)
+    assert few < many < 11 * few
 
 
 def test_what_may_not_be_read_is_not_served(tmp_path):
@@ -298,6 +312,21 @@ def test_what_a_commit_holds_is_kept_by_caches_and_not_sent_twice(endpoint, api)
         assert ask(endpoint, "HEAD", path, **{"If-None-Match": other})[0] == 200
     moving, headers, _ = ask(endpoint, "GET", path.replace(commit, "main"), **{"If-None-Match": etag})
     assert (moving, headers["Cache-Control"]) == (307, "no-cache")
+
+
+def test_text_goes_gzipped_and_the_files_of_repositories_as_they_are(endpoint, api):
+    commit = api.model_info(f"wrn-hub/{NAME}").sha
+    for path in ("/", f"/wrn-hub/{NAME}", "/api/models", "/-/static/hub.css"):
+        whole = ask(endpoint, "GET", path)
+        assert "Content-Encoding" not in whole[1] and whole[1]["Vary"] == "Accept-Encoding"
+        status, headers, body = ask(endpoint, "GET", path, **{"Accept-Encoding": "gzip, br"})
+        assert status == 200 and headers["Content-Encoding"] == "gzip"
+        assert gzip.decompress(body) == whole[2] and len(body) < len(whole[2]) / 2
+    for path in ("model.safetensors", "config.json", "README.md"):
+        status, headers, body = ask(endpoint, "GET", f"/wrn-hub/{NAME}/resolve/{commit}/{path}",
+                                    **{"Accept-Encoding": "gzip", "Range": "bytes=3-900"})
+        assert (status, "Content-Encoding" in headers) == (206, False)
+        assert body == (ROOT / "model_cards" / NAME / path).read_bytes()[3:901]
 
 
 HALF_OPEN = {

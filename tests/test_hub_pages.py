@@ -10,14 +10,15 @@ from urllib.request import urlopen
 
 import pytest
 import timm
-from hub_server import served
+from hub_server import make_model, served
 
 import wrn_hub
 from wrn_hub.cards.head import parse_head, split_head
-from wrn_hub.cards.variants import variants
+from wrn_hub.cards.reported import best_reported
+from wrn_hub.cards.variants import speeds, variants
 from wrn_hub.errors import UserError
 from wrn_hub.hub.markdown import render, split_card
-from wrn_hub.hub.pages import rows
+from wrn_hub.hub.rows import rows
 from wrn_hub.hub.serve import application
 from wrn_hub.hub.store import FolderStore
 from wrn_hub.models.export import save_model
@@ -42,7 +43,6 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def endpoint(folder):
-    variants()  # builds every net once, which a browser need not wait for
     with served(application(FolderStore(folder))) as address:
         yield address
 
@@ -57,7 +57,7 @@ def test_tables_and_html_of_a_card_are_shown_and_its_pictures_found():
     shown = render(
         "| a | b |\n|---|---:|\n| 1 | 2 |\n\n![one](p.png) <img src='q.png'> [file](results.json) [up](#up)\n\n"
         "<details><summary>More</summary>\n\n`code`\n\n</details>\n\n[paper](https://arxiv.org/abs/1605.07146)",
-        "/wrn-hub/net/resolve/main/")
+        "/wrn-hub/net/resolve/main/").html
     assert '<th align="right" scope="col">b</th>' in shown and '<td align="right">2</td>' in shown
     for path in ("p.png", "q.png"):
         assert f'src="/wrn-hub/net/resolve/main/{path}"' in shown
@@ -80,7 +80,7 @@ def test_nothing_in_a_card_acts_or_is_fetched_from_elsewhere(harmful):
         def handle_starttag(self, tag, attributes):
             left.append((tag, dict(attributes)))
 
-    Reader().feed(render(f"before\n\n{harmful}\n\nafter", "/org/net/resolve/main/"))
+    Reader().feed(render(f"before\n\n{harmful}\n\nafter", "/org/net/resolve/main/").html)
     assert left[0][0] == "p" and left[-1][0] == "p"
     for tag, attributes in left:
         assert tag not in ("script", "style", "iframe", "svg")
@@ -122,20 +122,45 @@ def test_where_the_head_of_a_card_ends(text, head, after):
     assert split_head(text) == (head, text if after is None else after)
 
 
-def test_the_table_has_every_variant_once_and_the_served_models_first(folder):
+def test_the_table_has_the_served_models_first_and_then_every_variant_on_every_dataset(folder):
     found, known = rows(FolderStore(folder)), {variant.name: variant for variant in variants()}
     assert [row.name for row in found if row.weights] == ["pets", NAME] == [row.name for row in found[:2]]
     own, staged = found[:2]
     results = json.loads((folder / NAME / "results.json").read_text())
-    assert (staged.dataset, staged.top1) == ("cifar10", results["top1"])
-    assert staged.parameters == known["wrn_16_2"].parameters
-    assert staged.weights == wrn_hub.weights.MANIFEST[NAME]["bytes"]
+    assert (staged.dataset, staged.top1) == ("cifar10", pytest.approx(results["top1"]))
+    assert staged.parameters == known["wrn_16_2"].parameters and staged.gmacs == known["wrn_16_2"].gmacs
+    assert staged.weights == wrn_hub.weights.MANIFEST[NAME]["bytes"] and staged.license == "apache-2.0"
+    assert staged.reported == best_reported("wrn_16_2", "cifar10")
+    assert staged.images_per_second == speeds().nets["wrn_16_2"].images_per_second
     assert own.dataset is None and own.top1 is None  # it is of somebody's own classes, not of CIFAR-10
     assert own.parameters == sum(p.numel() for p in timm.create_model("wrn_10_2", num_classes=2).parameters())
-    others = {row.name for row in found[2:]}
-    assert others == set(known) - {"wrn_16_2", "wrn_10_2"}
-    (card_alone,) = [row for row in found[2:] if row.href]
-    assert card_alone.href == "/wrn-hub/wrn_50_2" and "tv_in1k" in card_alone.elsewhere
+    others = {(row.name, row.dataset) for row in found[2:]}
+    assert len(others) == len(found) - 2 and {name for name, _ in others} == set(known)
+    assert ("wrn_16_2", "cifar100") in others and ("wrn_16_2", "cifar10") not in others
+    (theirs,) = [row for row in found if row.name == "wrn_50_2"]
+    assert theirs.href == "/wrn-hub/wrn_50_2" and theirs.dataset == "imagenet" and "tv_in1k" in theirs.elsewhere
+
+
+def test_the_mark_of_a_short_run_is_the_cards(tmp_path):
+    for name, tags in (("short", "[timm, short-run]"), ("long", "[timm]")):
+        make_model(tmp_path / name)
+        (tmp_path / name / "README.md").write_text(f"---\ntags: {tags}\n---\n")
+    assert {row.name: row.short_run for row in rows(FolderStore(tmp_path))} == {"short": True, "long": False}
+
+
+def test_a_labs_own_hub_has_its_own_title_and_no_rows_of_ours(tmp_path, folder):
+    make_model(tmp_path / "cats")
+    for store, title in ((FolderStore(tmp_path, "my-lab"), "Models of my-lab"),
+                         (FolderStore(tmp_path), f"Models in {tmp_path.name}"),
+                         (FolderStore(folder, "my-lab"), "Models of my-lab"),
+                         (FolderStore(folder), "Wide Residual Networks")):
+        with served(application(store)) as address:
+            start = page(address)
+            ours = title == "Wide Residual Networks"
+            assert f"<h1>{title}</h1>" in start and ("wrn_70_16" in start) == ours
+            if not ours:
+                with pytest.raises(HTTPError, match="404"):
+                    urlopen(f"{address}/{store.organisation}/wrn_70_16")
 
 
 @pytest.mark.parametrize("splits, top1", [("test", 0.9), ("train", None), ("train test", 0.9)])
@@ -161,7 +186,8 @@ def test_a_repository_page_shows_the_card_and_the_facts(endpoint, folder):
                  wrn_hub.weights.MANIFEST[NAME]["sha256"],
                  FolderStore(folder).revision("models", f"wrn-hub/{NAME}").commit):
         assert fact in shown, fact
-    assert f'<img src="/wrn-hub/{NAME}/resolve/main/curve.png"' in shown
+    commit = FolderStore(folder).revision("models", f"wrn-hub/{NAME}").commit
+    assert f'<img src="/wrn-hub/{NAME}/resolve/{commit}/curve.png"' in shown  # no picture is asked for twice
     assert "model-index" not in shown and "<h1>" in shown
 
 
@@ -183,8 +209,8 @@ def test_the_list_of_files_has_their_sizes_sums_and_links(endpoint, folder):
     shown = page(f"{endpoint}/wrn-hub/{NAME}/tree/main")
     for path, file in FolderStore(folder).revision("models", f"wrn-hub/{NAME}").files.items():
         assert file.sha256 in shown and f'data-value="{file.size}"' in shown
-        assert urlopen(f"{endpoint}/wrn-hub/{NAME}/resolve/main/{path}").read() == file.content.read_bytes()
-        assert f'href="/wrn-hub/{NAME}/resolve/main/{path}"' in shown
+        (href,) = re.findall(rf'href="(/wrn-hub/{NAME}/resolve/[0-9a-f]{{40}}/{re.escape(path)})"', shown)
+        assert urlopen(endpoint + href).read() == file.content.read_bytes()
 
 
 def test_pictures_beside_the_models_are_on_the_start_page(endpoint):
@@ -306,7 +332,7 @@ def test_browsing_it(endpoint, browser, width):
     tab.on("request", lambda request: asked.append(request.url))
 
     def shown() -> list[str]:
-        return [cell.inner_text() for cell in tab.locator("tbody th").all() if cell.is_visible()]
+        return [cell.inner_text().strip() for cell in tab.locator("table.models tbody th").all() if cell.is_visible()]
 
     def loaded() -> list[bool]:
         return tab.locator("img").evaluate_all("all => all.map(one => one.complete && one.naturalWidth > 0)")
@@ -315,13 +341,21 @@ def test_browsing_it(endpoint, browser, width):
     everything = shown()
     assert loaded() and all(loaded())
 
-    tab.get_by_label("Filter").fill("wrn 16")
-    assert shown() == [name for name in everything if "wrn" in name and "16" in name] != everything
+    tab.get_by_role("searchbox", name="Find").fill("WRN 16-2")
+    assert set(shown()) == {NAME, "wrn_16_2"} and len(everything) > 40
     tab.get_by_label("only with weights here").check()
     assert shown() == [NAME] and tab.locator("output").inner_text() == f"1 of {len(everything)}"
+    assert tab.url == f"{endpoint}/?q=WRN+16-2&weights=here"
+    tab.reload(wait_until="networkidle")
+    assert shown() == [NAME] and tab.get_by_role("searchbox").input_value() == "WRN 16-2"
     tab.get_by_label("only with weights here").uncheck()
-    tab.get_by_label("Filter").fill("")
-    assert shown() == everything
+    tab.locator(".chips").get_by_role("link", name="CIFAR-100").click()
+    assert shown() == ["wrn_16_2"] and tab.url == f"{endpoint}/?q=WRN+16-2&dataset=cifar100"
+    tab.get_by_role("searchbox").fill("xyzzy")
+    assert shown() == [] and tab.get_by_text("Nothing found.").is_visible()
+    tab.get_by_role("link", name="show all").click()
+    tab.wait_for_load_state("networkidle")
+    assert shown() == everything and tab.url == f"{endpoint}/" and tab.get_by_text("Nothing found.").is_hidden()
 
     parameters = tab.get_by_role("columnheader", name="Parameters")
     parameters.get_by_role("button").press("Enter")  # with the keys alone
@@ -331,14 +365,24 @@ def test_browsing_it(endpoint, browser, width):
     tab.get_by_role("columnheader", name="Accuracy").get_by_role("button").click()
     assert parameters.get_attribute("aria-sort") == "none" and shown()[0] == NAME  # nothing measured comes last
 
+    compare = tab.get_by_role("button", name="Compare")
+    tab.get_by_label(f"Compare {NAME}").check()
+    assert compare.is_disabled()
+    tab.get_by_label("Compare pets").check()
+    compare.click()
+    tab.wait_for_load_state("networkidle")
+    assert {*tab.url.partition("?")[2].split("&")} == {f"m={NAME}", "m=pets"} and "beside" in tab.inner_text("h1")
+    tab.goto(endpoint, wait_until="networkidle")
+
     tab.get_by_role("link", name=NAME).click()
     tab.wait_for_load_state("networkidle")
     assert tab.url == f"{endpoint}/wrn-hub/{NAME}"
     assert len(loaded()) == len(list((ROOT / "model_cards" / NAME).glob("*.png"))) + 1 and all(loaded())
     tab.locator("article .code button").first.click()
     tab.locator("article .code button", has_text="Copied").wait_for()  # the clipboard answers when it has it
-    for address in (f"/wrn-hub/{NAME}", f"/wrn-hub/{NAME}/tree/main", "/wrn-hub/pets", "/wrn-hub/wrn_50_2", "/"):
-        tab.goto(endpoint + address, wait_until="networkidle")
+    for address in (f"/wrn-hub/{NAME}", f"/wrn-hub/{NAME}/tree/main", "/wrn-hub/pets", "/wrn-hub/wrn_50_2",
+                    "/wrn-hub/wrn_28_10", f"/compare?m={NAME}&m=pets", "/?q=xyzzy", "/"):
+        tab.goto(endpoint + address)
         assert tab.evaluate("document.documentElement.scrollWidth") == width, f"{address} is wider than the window"
 
     assert complaints == []

@@ -35,16 +35,19 @@ def _any_endpoint() -> Iterator[None]:
         yield
 
 
-def _help_alone() -> bool:
-    """Whether one of this package's own commands was started for its --help, which needs no net: torch and timm take
-    seconds to import."""
+def _without_nets() -> bool:
+    """Whether one of this package's own commands was started that needs no net: torch and timm take seconds to import,
+    and hundreds of megabytes. That is any command's --help, and the hub, which loads them when it is asked for what a
+    net says to an image."""
     program = Path(sys.argv[0] if sys.argv else "")
-    ours = (program.name in ("wrn-hub", "wrn-hub.exe") or ("-m", __name__) in pairwise(sys.orig_argv)
-            or program.resolve().parent == Path(__file__).resolve().parents[1] / "scripts")
-    return ours and not {"-h", "--help"}.isdisjoint(sys.argv[1:])
+    scripts = program.resolve().parent == Path(__file__).resolve().parents[1] / "scripts"
+    if not (program.name in ("wrn-hub", "wrn-hub.exe") or ("-m", __name__) in pairwise(sys.orig_argv) or scripts):
+        return False
+    command = program.stem if scripts else next(iter(sys.argv[1:]), "")
+    return command == "hub" or not {"-h", "--help"}.isdisjoint(sys.argv[1:])
 
 
-if not _help_alone():
+if not _without_nets():
     with _any_endpoint():
         from . import models as models  # registers them
 

@@ -20,14 +20,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from timm.models import PretrainedCfg
-from timm.models._builder import resolve_pretrained_cfg
+from typing import TYPE_CHECKING, Any
 
 from .errors import UserError, first_line
 from .files import locked, read_json, write_whole
 from .logs import quiet
+
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
 
 __all__ = [
     "MANIFEST", "WeightsError", "asking_the_hub", "download", "elsewhere", "endpoint_problem", "file_sha256",
@@ -255,6 +255,8 @@ def verified_cfg(
     Raises:
         WeightsError: the file is damaged or can't be downloaded, or there are no weights of this name.
     """
+    from timm.models._builder import resolve_pretrained_cfg
+
     overlay = dict(overlay or {})
     if any(overlay.get(key) for key in ("hf_hub_id", "url")):
         overlay.setdefault("file", None)

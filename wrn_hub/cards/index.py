@@ -4,7 +4,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.speed import SpeedTable
+from ..evaluation.speed_table import SpeedTable
 from ..facts import DATASETS
 from ..files import write_whole
 from ..weights import staged

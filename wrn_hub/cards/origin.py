@@ -2,8 +2,6 @@
 from pathlib import Path
 from typing import Any
 
-import timm
-
 __all__ = ["changes", "earlier_epochs", "origin", "public_names", "teaching"]
 
 
@@ -25,6 +23,8 @@ def origin(arch: str, tag: str, settings: dict[str, Any]) -> dict[str, Any]:
         ``how``, for a sentence that goes on with "on CIFAR-10"; ``start``, what the weights were to begin with, or
         None; and what :func:`teaching` says.
     """
+    import timm  # with torch, which the rest here needs as little as who imports it
+
     model = str(settings.get("model", arch))
     started = settings.get("pretrained") or ":" in model
     start, how = None, "trained from scratch"

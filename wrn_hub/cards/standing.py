@@ -2,7 +2,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..evaluation.metrics import interval
+from ..evaluation.intervals import interval
 from ..evaluation.results import Results
 from .origin import earlier_epochs
 from .reported import OUR_PREPROCESSING, Reported, reported

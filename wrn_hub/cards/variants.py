@@ -1,28 +1,22 @@
 """Every registered Wide ResNet side by side: its size, its cost, and what its weights were measured to do."""
-import threading
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import timm
-from timm.models import get_arch_pretrained_cfgs
-
 from ..errors import UserError
-from ..evaluation.cost import Cost, cost_of
 from ..evaluation.results import Results
-from ..evaluation.speed import SpeedTable
+from ..evaluation.speed_table import SpeedTable
 from ..facts import DATASETS
 from ..files import read_json, read_text, write_whole
 from ..weights import MANIFEST, local_file, published_id, search_path
 from . import markdown
+from .costs import variant_costs
 from .markdown import percent
 from .reported import best_reported, reported
 from .standing import standing
 
 __all__ = [
-    "Variant", "markdown_table", "size_and_cost", "speeds", "table", "update_between_marks", "variant_names",
-    "variants", "weights_table"]
+    "Variant", "markdown_table", "speeds", "table", "update_between_marks", "variants", "weights_table"]
 
 
 @dataclass(frozen=True)
@@ -70,39 +64,14 @@ def speeds(name: str = "speed") -> SpeedTable | None:
     return SpeedTable.read(path) if path else None
 
 
-def variant_names() -> list[str]:
-    """timm names of all variants, without tags."""
-    return [name for module in ("wide_resnet", "wide_resnet_in1k") for name in timm.list_models(module=module)]
-
-
-_ONE_AT_A_TIME = threading.Lock()
-
-
-def size_and_cost(name: str) -> tuple[int, Cost]:
-    """Side of a variant's input in pixels, and what a forward pass costs.
-
-    Built without memory for weights, which takes up to seconds, but only once; any thread may ask.
-    """
-    with _ONE_AT_A_TIME:
-        return _size_and_cost(name)
-
-
-@cache
-def _size_and_cost(name: str) -> tuple[int, Cost]:
-    model = timm.create_model(name, device="meta")
-    size = model.pretrained_cfg["input_size"][-1]
-    return size, cost_of(model, size)
-
-
 def variants() -> list[Variant]:
-    """All variants, those for small images first, by size; the first call takes seconds."""
+    """All variants, those for small images first, by size."""
     found = []
-    for name in variant_names():
-        size, cost = size_and_cost(name)
-        tags = [cfg.tag for cfg in get_arch_pretrained_cfgs(name).values() if cfg.has_weights and cfg.tag]
-        measured = {tag: _results(f"{name}.{tag}") for tag in tags}
+    for name, cost in variant_costs().items():
+        own = [tag for tag in DATASETS if _where(f"{name}.{tag}") in ("here", "hub")]
+        measured = {tag: _results(f"{name}.{tag}") for tag in (*own, *cost.timm)}
         found.append(Variant(
-            name, cost.parameters, size, cost.gmacs, cost.activations,
+            name, cost.parameters, cost.size, cost.gmacs, cost.activations,
             {tag: results.top1 if results else None for tag, results in measured.items()}))
     return sorted(found, key=lambda variant: (variant.size, variant.parameters))
 

@@ -2,6 +2,7 @@
 
 wrn-hub hub
 wrn-hub hub runs --host 0.0.0.0 --port 8000 --org my-lab
+wrn-hub hub --export site          # all pages as files, for GitHub Pages, a static Space or any other web server
 """
 from pathlib import Path
 
@@ -22,9 +23,21 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for every one (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="0 for any that is free (8000)")
     parser.add_argument("--org", help="organisation that the models are served under (wrn-hub)")
+    parser.add_argument("--no-try", action="store_true", help="models can't be tried on pictures")
+    parser.add_argument("--export", metavar="FOLDER", help="write the pages and all files there, and end")
     args = parser.parse_args()
 
     from ..hub.serve import serve
     from ..hub.store import ORGANISATION, FolderStore
 
-    serve(FolderStore(args.folder or _models(), args.org or ORGANISATION), args.host, args.port)
+    store = FolderStore(args.folder or _models(), args.org or ORGANISATION)
+    if args.export:
+        from ..hub.export import export
+
+        size, missing = export(store, args.export)
+        for line in missing:
+            print(f"not there, though a page names it: {line}")
+        print(f"{args.export}: {size / 1e6:.1f} MB of static pages, without the comparison of models and what programs "
+              f"ask; to look at them: python -m http.server --directory {args.export}")
+        return
+    serve(store, args.host, args.port, try_it=not args.no_try)

@@ -194,7 +194,7 @@ def _size(path: Path) -> int:
         raise UserError(f"{printable(path)}: {error.strerror or first_line(error)}") from None
 
 
-def decode(data: bytes, where: str, upright: bool = True) -> np.ndarray:
+def decode(data: bytes, where: str, upright: bool = True, most_pixels: int | None = None) -> np.ndarray:
     """The pixels of one image file.
 
     Gray, palette, 16-bit and CMYK images are converted; an alpha channel is dropped, as timm and torchvision do.
@@ -203,13 +203,13 @@ def decode(data: bytes, where: str, upright: bool = True) -> np.ndarray:
         data: The content of a PNG, JPEG, WebP, BMP, PPM, TIFF or GIF file (of an animation the first frame).
         where: What to call the image in an error.
         upright: Turned as its EXIF orientation says, as people see it; else as its pixels lie, as timm takes it.
+        most_pixels: More are refused before memory is given to them; by default those that PIL takes for an attack.
 
     Returns:
         uint8 (H, W, 3), RGB.
 
     Raises:
-        UserError: it can't be decoded, has more pixels than PIL takes for an attack (179 million), or is 1,000 times
-            as long as wide.
+        UserError: it can't be decoded, has too many pixels (of PIL: 179 million), or is 1,000 times as long as wide.
     """
     try:
         with (
@@ -218,6 +218,8 @@ def decode(data: bytes, where: str, upright: bool = True) -> np.ndarray:
         ):
             if max(image.size) > _LONGEST * min(image.size):
                 raise ValueError(f"{image.width}x{image.height} pixels are {_LONGEST} times as long as wide; crop it")
+            if most_pixels is not None and image.width * image.height > most_pixels:
+                raise ValueError(f"{image.width}x{image.height} pixels; {most_pixels:,} are taken at most")
             image.load()
             if upright:
                 ImageOps.exif_transpose(image, in_place=True)

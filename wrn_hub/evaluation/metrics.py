@@ -1,9 +1,10 @@
 """Every metric as a short function of logits (float (N, C)) and labels (int64 (N,))."""
-import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+
+from .intervals import interval
 
 __all__ = [
     "Reliability", "agreement", "auroc", "confusion", "energy", "interval", "most_confused", "nll", "per_class",
@@ -14,14 +15,6 @@ __all__ = [
 def top_k(logits: torch.Tensor, labels: torch.Tensor, k: int = 1) -> float:
     """Share of the images whose class is among the k likeliest, 0 to 1."""
     return float((logits.topk(k, dim=1).indices == labels[:, None]).any(dim=1).double().mean())
-
-
-def interval(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share (0 to 1) that was found among ``count`` images (Wilson, JASA 22, 1927)."""
-    z = 1.959964
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    reach = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 def nll(logits: torch.Tensor, labels: torch.Tensor) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from PIL import Image
@@ -21,7 +22,7 @@ from ..models.preprocess import data_config
 from .logits import check_finite
 from .memory import enough_memory
 
-__all__ = ["Prediction", "check_output", "find_images", "predict", "write_predictions"]
+__all__ = ["Prediction", "Predictor", "check_output", "find_images", "predict", "write_predictions"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,51 @@ def find_images(places: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-@torch.inference_mode()
+class Predictor:
+    """A model that answers about one batch of images after another, prepared as it is measured.
+
+    Args:
+        model: timm name, Hub id, or folder of a model.
+        image_size: Side in pixels; what the model's configuration says where None, as the three below.
+        crop_pct: See :func:`wrn_hub.models.preprocess.data_config`, as for the two below.
+        crop_mode: The same.
+        interpolation: The same.
+
+    Attributes:
+        net: The model, on the process's device.
+        config: How images are brought to it, in timm's words.
+        classes: Their names in the order of the probabilities.
+
+    Raises:
+        UserError: there is no such model, or its weights don't fit it.
+    """
+
+    def __init__(
+        self, model: str, image_size: int | None = None, crop_pct: float | None = None, crop_mode: str | None = None,
+        interpolation: str | None = None,
+    ) -> None:
+        self._name, self._device = model, PartialState().device
+        self.net = ModelSource.parse(model).create(pretrained=True).to(self._device).eval()
+        self.config = data_config(self.net.pretrained_cfg, image_size, crop_pct, crop_mode, interpolation)
+        self.classes = class_names(self.net)
+        self._transform = create_transform(**self.config, is_training=False)
+
+    def prepare(self, pixels: np.ndarray) -> torch.Tensor:
+        """An image uint8 (H, W, 3) as the net takes it: float32 (3, size, size), normalised."""
+        return self._transform(Image.fromarray(pixels))
+
+    @torch.inference_mode()
+    def probabilities(self, images: torch.Tensor) -> torch.Tensor:
+        """Those (0 to 1) of each class, float32 (N, classes), for prepared images (N, 3, size, size).
+
+        Raises:
+            UserError: they aren't finite.
+        """
+        logits = self.net(images.to(self._device))
+        check_finite(logits, self._name)
+        return logits.softmax(dim=1)
+
+
 def predict(
     places: Sequence[str | Path], model: str = "wrn_16_2.cifar10", topk: int = 5, batch_size: int = 64,
     image_size: int | None = None, crop_pct: float | None = None, crop_mode: str | None = None,
@@ -66,8 +111,8 @@ def predict(
         model: timm name, Hub id, or folder of a model.
         topk: Classes an image; all where the model has fewer.
         batch_size: Images a forward pass.
-        image_size: Side in pixels; what the model's configuration says where None, as the three below.
-        crop_pct: See :func:`wrn_hub.models.preprocess.data_config`, as for the two below.
+        image_size: See :class:`Predictor`, as for the three below.
+        crop_pct: The same.
         crop_mode: The same.
         interpolation: The same.
 
@@ -77,21 +122,16 @@ def predict(
     if topk < 1 or batch_size < 1:
         raise UserError(f"topk {topk}, batch size {batch_size}: allowed is 1 or more")
     paths = find_images(places)
-    device = PartialState().device
-    net = ModelSource.parse(model).create(pretrained=True).to(device).eval()
-    config = data_config(net.pretrained_cfg, image_size, crop_pct, crop_mode, interpolation)
-    transform = create_transform(**config, is_training=False)
-    names, topk = class_names(net), min(topk, net.num_classes)
+    predictor = Predictor(model, image_size, crop_pct, crop_mode, interpolation)
     predictions = []
     for start in range(0, len(paths), batch_size):
         part = paths[start : start + batch_size]
-        pixels = [Image.fromarray(decode(image_bytes(path), printable(path))) for path in part]
+        images = [predictor.prepare(decode(image_bytes(path), printable(path))) for path in part]
         with enough_memory(f"{len(part)} images at a time are too many; try a smaller --batch-size"):
-            logits = net(torch.stack([transform(image) for image in pixels]).to(device))
-        check_finite(logits, model)
-        best = logits.softmax(dim=1).topk(topk)
-        for path, index, probability in zip(part, best.indices.tolist(), best.values.tolist(), strict=True):
-            predictions.append(Prediction(printable(path), [names[i] for i in index], probability))
+            probabilities = predictor.probabilities(torch.stack(images))
+        best = probabilities.topk(min(topk, len(predictor.classes)))
+        for path, index, shares in zip(part, best.indices.tolist(), best.values.tolist(), strict=True):
+            predictions.append(Prediction(printable(path), [predictor.classes[i] for i in index], shares))
     return predictions
 
 

@@ -1,36 +1,45 @@
-"""The hub's pages for people: all variants in a table, a page and a list of files for each repository."""
-import json
-import math
+"""The hub's pages for people: all variants in a table, a page for each model and each variant, lists of files."""
 import re
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import lru_cache
-from math import prod
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from safetensors import SafetensorError, safe_open
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
-from ..cards.variants import Variant, variants
+from ..cards.costs import variant_costs
+from ..cards.reported import reported
+from ..evaluation.intervals import EXACT_UP_TO
 from ..facts import DATASETS
-from .markdown import as_list, beginning, mapping, read_card, render
-from .routes import Download, card, metadata
-from .store import CARD, CONFIG, WEIGHTS, File, FolderStore, NotFound, Revision
+from ..version import __version__
+from ..weights import REPOSITORY
+from .frontier import AXES, MEASURES, chosen, drawn, measured, number
+from .markdown import as_list, read_card, render
+from .routes import Download, card
+from .rows import Row, is_ours, numbers, preprocessing, read_config, read_tensors, rows, side, speed_table, title
+from .search import IMAGENET, matching, near, plain
+from .store import CARD, ORGANISATION, WEIGHTS, File, FolderStore, NotFound
+from .tryit import TryIt, allowed
 
-__all__ = ["Row", "page_routes", "problem_page", "rows"]
+__all__ = ["SECURITY", "TEMPLATES", "page_routes", "problem_page"]
 
 # Nothing from elsewhere, so that the pages are whole behind a firewall and a card can do no harm.
+POLICY = "Content-Security-Policy"
 SECURITY = {
-    "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
-                               "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    POLICY: "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
+            "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+_LICENSES = {
+    "apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0", "mit": "https://opensource.org/license/mit",
+    "bsd-3-clause": "https://opensource.org/license/bsd-3-clause",
+    "cc-by-4.0": "https://creativecommons.org/licenses/by/4.0/"}
 
 
 def _bytes(size: int) -> str:
@@ -41,231 +50,228 @@ def _bytes(size: int) -> str:
     return f"{size / 1000**power:.1f} {('kB', 'MB', 'GB')[power - 1]}"
 
 
+def _rate(images: float) -> str:
+    """Images a second, with two digits at least."""
+    return f"{images:,.0f}" if images >= 10 else f"{images:.1f}"
+
+
 def _templates() -> Jinja2Templates:
     environment = Environment(
         loader=PackageLoader("wrn_hub.hub"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True)
-    environment.filters |= {"bytes": _bytes, "count": "{:,}".format, "percent": lambda share: f"{100 * share:.2f} %"}
+    filters: dict[str, Callable[..., str]] = {
+        "bytes": _bytes, "count": "{:,}".format, "percent": lambda share: f"{100 * share:.2f} %", "rate": _rate,
+        "title": title}
+    environment.filters |= filters
+    environment.globals |= {
+        "repository_url": REPOSITORY, "version": __version__, "as_list": as_list, "licenses": _LICENSES}
     return Jinja2Templates(env=environment)
 
 
 TEMPLATES = _templates()
 
 
-@dataclass(frozen=True)
-class Tensors:
-    """What the head of a safetensors file tells.
-
-    Attributes:
-        parameters: Number of parameters; the running statistics of BatchNorm are none.
-        dtypes: Their types, the most frequent first.
-    """
-
-    parameters: int
-    dtypes: tuple[str, ...]
+def heading(store: FolderStore) -> str:
+    """What the hub is called: by the organisation, or by the folder where nobody named one."""
+    if is_ours(store):
+        return "Wide Residual Networks"
+    return f"Models of {store.organisation}" if store.organisation != ORGANISATION else f"Models in {store.root.name}"
 
 
-MOST_BYTES = 1 << 20  # of a config.json
-MOST_HEADER = 4 << 20  # of a safetensors file; a net of a thousand layers has a tenth
-_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+def problem_page(request: Request, status: int, message: str, headers: dict[str, str] | None = None,
+                 suggestions: tuple[tuple[str, str], ...] = ()) -> Response:
+    """A page that says what isn't there, and with ``suggestions``, each (address, name), what is."""
+    context = {"status": status, "message": message, "suggestions": suggestions}
+    return TEMPLATES.TemplateResponse(request, "problem.html", context, status, {**SECURITY, **(headers or {})})
 
 
-@lru_cache(maxsize=1024)
-def _tensors(weights: File) -> Tensors | None:
-    counts: dict[str, int] = {}
-    try:
-        with weights.content.open("rb") as head:
-            if int.from_bytes(head.read(8), "little") > MOST_HEADER:
-                return None
-        with safe_open(weights.content, "pt") as file:
-            for name in file.keys():  # noqa: SIM118  the file is no mapping
-                if name.rpartition(".")[2] not in ("running_mean", "running_var", "num_batches_tracked"):
-                    part = file.get_slice(name)
-                    counts[part.get_dtype()] = counts.get(part.get_dtype(), 0) + prod(part.get_shape())
-    except (OSError, SafetensorError):
-        return None
-    frequent_first = sorted(counts, key=lambda dtype: -counts[dtype])
-    return Tensors(sum(counts.values()), tuple(_DTYPES.get(dtype, dtype) for dtype in frequent_first))
+def _paper(metadata: dict[str, Any], text: str) -> str | None:
+    """The arXiv number that a card's tags or its text name first."""
+    for tag in as_list(metadata.get("tags")):
+        if tag.startswith("arxiv:"):
+            return tag.removeprefix("arxiv:")
+    found = re.search(r"arxiv\.org/abs/(\d{4}\.\d{4,5})", text)
+    return found[1] if found else None
 
 
-@lru_cache(maxsize=1024)
-def _read_config(file: File) -> dict[str, Any]:
-    try:
-        return mapping(json.loads, beginning(file.content, MOST_BYTES))
-    except OSError:
-        return {}
+def _facts(metadata: dict[str, Any], text: str) -> list[tuple[str, list[tuple[str, str | None]]]]:
+    """What a card's metadata says, as (label, [(text, address or None)])."""
+    hub, paper = "https://huggingface.co", _paper(metadata, text)
+
+    def repositories(key: str, below: str) -> list[tuple[str, str | None]]:
+        return [(name, f"{hub}{below}/{quote(name)}" if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else None)
+                for name in as_list(metadata.get(key))]
+
+    facts: list[tuple[str, list[tuple[str, str | None]]]] = [
+        ("Task", [(name, None) for name in as_list(metadata.get("pipeline_tag"))]),
+        ("Library", [(name, None) for name in as_list(metadata.get("library_name"))]),
+        ("Licence", [(name, _LICENSES.get(name)) for name in as_list(metadata.get("license"))]),
+        ("Dataset", repositories("datasets", "/datasets")),
+        ("Base model", repositories("base_model", "")),
+        ("Paper", [(f"arXiv:{paper}", f"https://arxiv.org/abs/{paper}")] if paper else [])]
+    return [(label, values) for label, values in facts if values]
 
 
-def _config(found: Revision) -> dict[str, Any]:
-    """What config.json says; nothing, where it is no mapping or too long."""
-    return _read_config(found.file(CONFIG))
+class Pages:
+    """The pages of one folder; plain functions, which Starlette runs in threads, since files are read."""
 
+    def __init__(self, store: FolderStore, try_it: TryIt | None = None, exported: bool = False) -> None:
+        self.store, self.try_it, self.exported = store, try_it, exported
 
-def _preprocessing(config: dict[str, Any]) -> dict[str, Any]:
-    """The pretrained_cfg of a config.json, which older versions of timm wrote without that level."""
-    cfg = config.get("pretrained_cfg", config)
-    return cfg if isinstance(cfg, dict) else {}
+    def shown(self, request: Request, template: str, status: int = 200, **context: Any) -> Response:
+        """A page from a template, which is given what every page wants besides."""
+        context |= {"organisation": self.store.organisation, "endpoint": str(request.base_url).rstrip("/"),
+                    "heading": heading(self.store), "exported": self.exported}
+        headers = SECURITY | {POLICY: allowed(SECURITY[POLICY], context.get("offer"))}
+        return TEMPLATES.TemplateResponse(request, template, context, status, headers=headers)
 
+    def names(self) -> dict[str, str]:
+        """The address of every page of a model or a variant, by its name."""
+        own = {repo_id.partition("/")[2]: f"/{repo_id}" for repo_id in self.store.repositories()}
+        ours = variant_costs() if is_ours(self.store) else ()
+        return {**{name: f"/{self.store.organisation}/{name}" for name in ours}, **own}
 
-def _side(config: dict[str, Any]) -> int | None:
-    size = _preprocessing(config).get("input_size")
-    return size[-1] if isinstance(size, list) and size and type(size[-1]) is int and 0 < size[-1] < 10**6 else None
-
-
-@dataclass(frozen=True)
-class Number:
-    """One result of a card's model-index.
-
-    Attributes:
-        name: Of the metric.
-        value: Accuracies are in %.
-        accuracy: Whether it is one.
-        dataset: Name.
-        split: Or an empty string.
-    """
-
-    name: str
-    value: float
-    accuracy: bool
-    dataset: str
-    split: str
-
-
-def _numbers(of_card: dict[str, Any]) -> list[Number]:
-    found = []
-    try:
-        for entry in of_card.get("model-index") or []:
-            for result in entry["results"]:
-                dataset = result["dataset"]
-                found += [
-                    Number(str(metric.get("name") or metric["type"]), float(metric["value"]),
-                           metric["type"] == "accuracy", str(dataset["name"]), str(dataset.get("split") or ""))
-                    for metric in result["metrics"]]
-    except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
-        return []  # somebody's own card, written otherwise
-    return [number for number in found if math.isfinite(number.value)]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the start page: a model that is served here, or a variant without weights here.
-
-    Attributes:
-        name: "arch.tag" or the folder's name; "arch" without weights.
-        href: Its page, or None.
-        dataset: What it was measured on according to its card, or whose classes it tells.
-        top1: The first accuracy of its card that is of a test split, 0 to 1.
-        parameters: Their number.
-        gmacs: Billions of multiply-accumulates for one image of ``side`` pixels.
-        side: Of the input, in pixels.
-        weights: Size of the weights in bytes; None where there are none here.
-        elsewhere: Tags of the weights that timm has of it.
-    """
-
-    name: str
-    href: str | None = None
-    dataset: str | None = None
-    top1: float | None = None
-    parameters: int | None = None
-    gmacs: float | None = None
-    side: int | None = None
-    weights: int | None = None
-    elsewhere: tuple[str, ...] = ()
-
-
-def _served_row(store: FolderStore, repo_id: str, known: dict[str, Variant]) -> tuple[Row, str]:
-    found = store.revision("models", repo_id)
-    config = _config(found)
-    arch, side, cfg = str(config.get("architecture", "")), _side(config), _preprocessing(config)
-    # a net of somebody's own classes still has the tag of the net that it came from
-    tag = str(cfg.get("tag"))
-    same = tag in DATASETS and as_list(cfg.get("label_names")) == [*DATASETS[tag].classes]
-    dataset, top1 = tag if same else None, None
-    accuracies = [number for number in _numbers(metadata(found)) if number.accuracy]
-    if accuracies:
-        first = min(accuracies, key=lambda number: number.split != "test")  # one of a test split, if there is one
-        dataset, top1 = first.dataset, first.value / 100 if first.split == "test" else None
-    weights = found.file(WEIGHTS)
-    tensors = _tensors(weights)
-    variant = known.get(arch)
-    return Row(
-        repo_id.partition("/")[2], f"/{repo_id}", dataset, top1, tensors.parameters if tensors else None,
-        variant.gmacs if variant and variant.size == side else None, side, weights.size), arch
-
-
-def rows(store: FolderStore) -> list[Row]:
-    """What the start page lists: the models that are served, then every variant that has no weights here."""
-    known, extras = {variant.name: variant for variant in variants()}, store.extras()
-    served = []
-    for repo_id in store.repositories():
-        with suppress(NotFound):  # it went meanwhile
-            served.append(_served_row(store, repo_id, known))
-    have = {arch for _, arch in served}
-    others = [
-        Row(variant.name, f"/{store.organisation}/{variant.name}" if f"{variant.name}/{CARD}" in extras else None,
-            parameters=variant.parameters, gmacs=variant.gmacs, side=variant.size,
-            elsewhere=tuple(tag for tag in variant.weights if tag not in DATASETS))
-        for variant in known.values() if variant.name not in have]
-    return sorted((row for row, _ in served), key=lambda row: (row.parameters or 0, row.name)) + others
-
-
-def problem_page(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    """A page that says what isn't there."""
-    return TEMPLATES.TemplateResponse(
-        request, "problem.html", {"status": status, "message": message}, status, {**SECURITY, **(headers or {})})
-
-
-def page_routes(store: FolderStore) -> list[BaseRoute]:
-    """Starlette's routes of the pages; they come after those of the Hub."""
-
-    def shown(request: Request, template: str, **context: Any) -> Response:
-        context |= {"organisation": store.organisation, "endpoint": str(request.base_url).rstrip("/")}
-        return TEMPLATES.TemplateResponse(request, template, context, headers=SECURITY)
-
-    def start(request: Request) -> Response:
-        asked = request.path_params.get("org", store.organisation)
-        if asked != store.organisation:
-            raise NotFound("RepoNotFound", f"There is no organisation {asked} here, only {store.organisation}.")
-        extras = store.extras()
+    def start(self, request: Request) -> Response:
+        store, asked = self.store, request.query_params
+        organisation = request.path_params.get("org", store.organisation)
+        if organisation != store.organisation:
+            raise NotFound("RepoNotFound", f"There is no organisation {organisation} here, only {store.organisation}.")
+        extras, found = store.extras(), rows(store)
+        query, dataset = asked.get("q", "").strip()[:200], asked.get("dataset", "")
+        here = asked.get("weights") == "here"
+        hits = matching(query, [row.terms for row in found])
+        visible = [hit and dataset in ("", row.dataset) and (not here or row.weights is not None)
+                   for hit, row in zip(hits, found, strict=True)]
         _, text = read_card(extras.get(CARD))
         captions = {path: caption for caption, path in re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", text)}
-        pictures = [(path, captions.get(path, path)) for path in extras if "/" not in path and path != CARD]
-        return shown(request, "start.html", rows=rows(store), pictures=pictures, folder=store.root.name)
+        pictures = [(path, captions.get(path, path)) for path in extras
+                    if Path(path).suffix not in ("", ".md") and "/" not in path]
+        names = {row.name: row.href for row in found}
+        return self.shown(
+            request, "start.html", rows=list(zip(found, visible, strict=True)), pictures=pictures,
+            folder=store.root.name, about=self._about(text), query=query, dataset=dataset, here=here,
+            chips=_chips(found, query, here), speeds=speed_table(store),
+            near=[(name, names[name]) for name in near(query, names)] if query and not any(visible) else [])
 
-    def repository(request: Request) -> Response:
-        name = request.path_params["name"]
+    def _about(self, text: str) -> dict[str, Any] | None:
+        """The folder's own README.md without its title: what stands before its first section, and all the rest."""
+        text = re.sub(r"\A\s*# .*\n", "", text)
+        if not text.strip():
+            return None
+        text = re.sub(r"\]\(([\w.-]+)/README\.md\)", rf"](/{self.store.organisation}/\1)", text)
+        text = re.sub(r"^!\[[^\]]*\]\([^)]*\)\n", "", text, flags=re.MULTILINE)  # pictures stand below by themselves
+        first, mark, rest = text.partition("\n## ")
+        return {"first": render(first, "/-/folder/").html, "rest": render(mark + rest, "/-/folder/").html}
+
+    def repository(self, request: Request) -> Response:
+        store, name = self.store, request.path_params["name"]
         repo_id = f"{request.path_params['org']}/{name}"
-        extras = store.extras()
-        if repo_id not in store.repositories() and repo_id == f"{store.organisation}/{name}" \
-                and f"{name}/{CARD}" in extras:
-            about, text = read_card(extras[f"{name}/{CARD}"])
-            return shown(request, "repository.html", repo_id=repo_id, name=name, found=None, metadata=about,
-                         card=render(text, f"/-/folder/{name}/"), numbers=_numbers(about), as_list=as_list)
+        if repo_id not in store.repositories() and request.path_params["org"] == store.organisation:
+            return self._variant(request, name)
         found = store.revision("models", repo_id)
-        config, weights = _config(found), found.file(WEIGHTS)
-        about, text = card(found)
-        return shown(
-            request, "repository.html", repo_id=repo_id, name=name, found=found, metadata=about, as_list=as_list,
-            card=render(text, f"/{repo_id}/resolve/main/") if text.strip() else None, numbers=_numbers(about),
-            config=config, cfg=_preprocessing(config), side=_side(config), weights=weights, tensors=_tensors(weights))
+        config, weights = read_config(found), found.file(WEIGHTS)
+        metadata, text = card(found)
+        arch = str(config.get("architecture", ""))
+        tensors = read_tensors(weights)
+        offer = self.try_it.shown(found, tensors.parameters if tensors else None) if self.try_it else None
+        return self.shown(
+            request, "repository.html", repo_id=repo_id, name=name, found=found, offer=offer,
+            facts=_facts(metadata, text), tags=as_list(metadata.get("tags")), numbers=numbers(metadata),
+            weights=weights, variant=None,
+            card=render(text, f"/{repo_id}/resolve/{found.commit}/") if text.strip() else None,
+            config=config, cfg=preprocessing(config), side=side(config), tensors=tensors,
+            arch=arch if arch in variant_costs() and is_ours(store) else None)
 
-    def files(request: Request) -> Response:
+    def _variant(self, request: Request, name: str) -> Response:
+        """The page of an architecture: its weights here, those that timm has, and what others report of it."""
+        names, extras = self.names(), self.store.extras()
+        if name not in names and f"{name}/{CARD}" not in extras:
+            same = [href for known, href in names.items() if plain(name) == plain(known)]
+            same += [names[known] for known, cost in variant_costs().items() if known in names
+                     and plain(name) in {plain(theirs.repository.partition("/")[2].partition(".")[0])
+                                         for theirs in cost.timm.values()}]
+            if same:
+                return RedirectResponse(quote(same[0]), 307)
+            arch = name.partition(".")[0]  # of weights that aren't here
+            close = dict.fromkeys([*([arch] if arch in names else []), *near(name, names)])
+            return problem_page(request, 404, f"There is no model {name} here.", suggestions=tuple(
+                (names[known], known) for known in close))
+        metadata, text = read_card(extras.get(f"{name}/{CARD}"))
+        facts = _facts(metadata, text)
+        if name in variant_costs():  # each of the weights has its own, which stands beside it
+            facts = [(label, values) for label, values in facts if label != "Licence"]
+        speeds = speed_table(self.store)
+        own = [row for row in rows(self.store) if row.arch == name and row.weights is not None]
+        others = [(key, entry) for key in (*DATASETS, IMAGENET) for entry in reported(name, key)]
+        return self.shown(
+            request, "repository.html", repo_id=f"{self.store.organisation}/{name}", name=name, found=None, offer=None,
+            facts=facts, tags=as_list(metadata.get("tags")), numbers=numbers(metadata),
+            card=render(text, f"/-/folder/{name}/") if text.strip() else None, arch=None,
+            variant=variant_costs().get(name), own=own, others=others,
+            speed=speeds if speeds and name in speeds.nets else None)
+
+    def frontier(self, request: Request) -> Response:
+        points = measured(self.store, rows(self.store))
+        choice = chosen(points, request.query_params)
+        return self.shown(request, "frontier.html", points=points, choice=choice, plot=drawn(points, choice),
+                          axes=AXES, measures=MEASURES, number=number, speeds=speed_table(self.store))
+
+    def files(self, request: Request) -> Response:
         asked = request.path_params
-        found = store.revision("models", f"{asked['org']}/{asked['name']}", asked["revision"])
-        return shown(request, "files.html", repo_id=found.repo_id, name=asked["name"], found=found)
+        found = self.store.revision("models", f"{asked['org']}/{asked['name']}", asked["revision"])
+        return self.shown(request, "files.html", repo_id=found.repo_id, name=asked["name"], found=found)
 
-    def extra(request: Request) -> Response:
+    def compare(self, request: Request) -> Response:
+        asked = [name.rpartition("/")[2] for name in request.query_params.getlist("m") if name]
+        from .compare import compare  # with numpy, which nothing else here needs
+
+        found = compare(self.store, list(dict.fromkeys(asked)))
+        names = self.names()
+        return self.shown(
+            request, "compare.html", found=found, chosen=[side.row.name for side in found.sides],
+            exact_up_to=EXACT_UP_TO,
+            unknown=[(name, [(names[known], known) for known in near(name, names, 3)]) for name in found.unknown],
+            choices=[row for row in rows(self.store) if row.weights is not None])
+
+    def extra(self, request: Request) -> Response:
         path = request.path_params["path"]
         try:
-            return Download(File.read(store.extras()[path]), headers=SECURITY)
+            return Download(File.read(self.store.extras()[path]), headers=SECURITY)
         except (KeyError, OSError):
             raise NotFound("EntryNotFound", f"There is no {path} here.") from None
 
+
+def _chips(found: list[Row], query: str, here: bool) -> list[tuple[str, str, str, int]]:
+    """Datasets to choose from: (key, title, address, models), after one for all of them."""
+    counts: dict[str, int] = {}
+    for row in found:
+        if row.dataset:
+            counts[row.dataset] = counts.get(row.dataset, 0) + 1
+    kept = {**({"q": query} if query else {}), **({"weights": "here"} if here else {})}
+
+    def address(**more: str) -> str:
+        return "/" + (f"?{urlencode({**kept, **more})}" if kept or more else "")
+
+    return [("", "All", address(), len(found)),
+            *((key, title(key), address(dataset=key), count) for key, count in counts.items())]
+
+
+def page_routes(store: FolderStore, try_it: TryIt | None = None, exported: bool = False) -> list[BaseRoute]:
+    """Starlette's routes of the pages; they come after those of the Hub.
+
+    Args:
+        store: Whose models are shown.
+        try_it: Lets them be tried.
+        exported: Leave out what needs a server.
+    """
+    pages = Pages(store, try_it, exported)
     return [
         Mount("/-/static", StaticFiles(packages=[("wrn_hub.hub", "static")])),
-        Route("/-/folder/{path:path}", extra),
-        Route("/", start),
-        Route("/{org}", start),
-        Route("/{org}/{name}", repository),
-        Route("/{org}/{name}/tree/{revision}", files),
+        Route("/-/folder/{path:path}", pages.extra),
+        Route("/", pages.start),
+        Route("/compare", pages.compare),
+        Route("/frontier", pages.frontier),
+        Route("/{org}", pages.start),
+        Route("/{org}/{name}", pages.repository),
+        Route("/{org}/{name}/tree/{revision}", pages.files),
     ]

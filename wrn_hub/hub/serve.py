@@ -10,15 +10,18 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ..cards.variants import size_and_cost, variant_names
 from ..errors import UserError
 from .pages import page_routes, problem_page
 from .routes import error, not_found, read_routes
 from .store import FolderStore, NotFound
+from .tryit import TryIt
 
 __all__ = ["application", "configuration", "serve"]
 
@@ -39,11 +42,30 @@ def _problem(request: Request, problem: Exception) -> Response:
     return problem_page(request, problem.status_code, message)
 
 
-def application(store: FolderStore) -> Starlette:
-    """The hub as an ASGI application."""
+class _Compressed:
+    """Pages, lists and what is beside them go gzipped to who takes that; the files of repositories as they are, so that
+    a part of one is a part of its bytes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app, self.compressing = app, GZipMiddleware(app, compresslevel=6)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        plain = scope["type"] != "http" or "/resolve/" in scope["path"] or scope["path"].startswith("/-/folder/")
+        await (self.app if plain else self.compressing)(scope, receive, send)
+
+
+def application(store: FolderStore, try_it: TryIt | None = None, exported: bool = False) -> Starlette:
+    """The hub as an ASGI application.
+
+    Args:
+        store: What to serve.
+        try_it: Lets its models be tried on pictures; None where that is not wanted.
+        exported: Whether its pages are to be files, without what needs a server.
+    """
+    asked = try_it.routes() if try_it else []
     return Starlette(
-        routes=[*read_routes(store), *page_routes(store)],
-        exception_handlers={NotFound: _problem, HTTPException: _problem})
+        routes=[*read_routes(store), *asked, *page_routes(store, try_it, exported)],
+        middleware=[Middleware(_Compressed)], exception_handlers={NotFound: _problem, HTTPException: _problem})
 
 
 class _Connection(H11Protocol):
@@ -116,17 +138,17 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _prepare(store: FolderStore, stop: threading.Event) -> None:
-    """Hash every file and build every net, so that who opens the first page need not wait for it."""
+    """Hash every file, so that who opens the first page need not wait for it."""
     for repo_id in store.repositories():
         if not stop.is_set():
             with suppress(NotFound):
                 store.revision("models", repo_id)
-    for name in variant_names():
-        if not stop.is_set():
-            size_and_cost(name)
 
 
-def serve(store: FolderStore, host: str = "127.0.0.1", port: int = 8000, say: Callable[[str], None] = print) -> None:
+def serve(
+    store: FolderStore, host: str = "127.0.0.1", port: int = 8000, say: Callable[[str], None] = print,
+    try_it: bool = True,
+) -> None:
     """Serve until Ctrl-C.
 
     Args:
@@ -134,6 +156,7 @@ def serve(store: FolderStore, host: str = "127.0.0.1", port: int = 8000, say: Ca
         host: Address of this machine to listen on; "0.0.0.0" for all of them.
         port: 0 for any that is free.
         say: Told where the hub is, once it can be asked.
+        try_it: Whether its models can be tried on pictures.
 
     Raises:
         UserError: the port is taken, or the address isn't this machine's.
@@ -148,7 +171,7 @@ def serve(store: FolderStore, host: str = "127.0.0.1", port: int = 8000, say: Ca
     preparing = threading.Thread(target=_prepare, args=(store, stop))
     preparing.start()
     try:
-        uvicorn.Server(configuration(application(store))).run(sockets=[listener])
+        uvicorn.Server(configuration(application(store, TryIt(store) if try_it else None))).run(sockets=[listener])
     except KeyboardInterrupt:
         pass  # raised again by the server after it has ended in order
     finally:

@@ -15,9 +15,10 @@ from huggingface_hub.utils import validate_repo_id
 
 from ..errors import UserError
 
-__all__ = ["ORGANISATION", "File", "FolderStore", "NotFound", "Revision", "Store"]
+__all__ = ["ORGANISATION", "RESERVED", "File", "FolderStore", "NotFound", "Revision", "Store"]
 
 ORGANISATION = "wrn-hub"
+RESERVED = ("api", "compare", "datasets")  # first parts of the hub's own addresses; "-" begins no name
 CARD, WEIGHTS, CONFIG = "README.md", "model.safetensors", "config.json"
 _log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class File:
         return (facts.st_size, facts.st_mtime_ns) == (self.size, self.modified)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1 << 16)  # what falls out is hashed anew at every page
 def _read(path: Path, size: int, modified: int) -> File:
     sha256, blob_id = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size)
     with path.open("rb") as content:
@@ -168,49 +169,56 @@ class FolderStore:
         if not (os.access(self.root, os.R_OK | os.X_OK) and self.root.is_dir()):
             raise UserError(
                 f"{root} is not a folder that can be read: name one with a subfolder per model, such as model_cards")
-        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", organisation) or organisation in ("api", "datasets"):
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", organisation) or organisation in RESERVED:
             raise UserError(
-                f"organisation {organisation!r}: allowed are letters, digits, '-', '_' and '.', not api or datasets")
+                f"organisation {organisation!r}: allowed are letters, digits, '-', '_' and '.', not "
+                f"{' or '.join(RESERVED)}, which are pages of the hub; name another with --org")
         self._walks = _Walks()
         self._complained: set[str] = set()
 
+    def _subfolders(self) -> tuple[str, ...]:
+        return self._walks.once("subfolders", lambda listed: tuple(
+            entry.name for entry in listed(str(self.root)) if not entry.name.startswith(".") and entry.is_dir()))
+
     def _models(self) -> dict[str, Path]:
         """The folder of each repository by its id."""
-        return self._walks.once("models", self._walk_models)
+        found = {f"{self.organisation}/{name}": self._model(name) for name in self._subfolders()}
+        return {repo_id: place for repo_id, place in found.items() if place is not None}
 
-    def _walk_models(self, listed: Callable[[str], list[os.DirEntry]]) -> dict[str, Path]:
-        found: dict[str, Path] = {}
-        for entry in listed(str(self.root)):
-            if entry.name.startswith(".") or not entry.is_dir():
-                continue
-            places = [Path(entry.path)]
-            if any(below.name == "model" and below.is_dir() for below in listed(entry.path)):
-                places.append(places[0] / "model")
-                listed(str(places[1]))
-            holding = [place for place in places if all(os.path.isfile(place / name) for name in (CONFIG, WEIGHTS))]
-            whole = [place for place in holding
-                     if all(_may_be_served(place / name, self.root) for name in (CONFIG, WEIGHTS))]
-            repo_id = f"{self.organisation}/{entry.name}"
-            if whole and _can_be_asked_for(repo_id):
-                found[repo_id] = whole[0]
-            elif holding and entry.name not in self._complained:
-                self._complained.add(entry.name)
-                _log.warning("%r is not served: %s", entry.name, (
-                    "a file of it may not be read, or is a link to somewhere else" if not whole else
-                    "a name consists of letters, digits, '-', '_' and '.'; rename the folder"))
-        return found
+    def _model(self, name: str) -> Path | None:
+        """Where the model of a subfolder is, if it holds one that may be served."""
+        return self._walks.once(("model", name), lambda listed: self._look(name, listed))
+
+    def _look(self, name: str, listed: Callable[[str], list[os.DirEntry]]) -> Path | None:
+        places = [self.root / name]
+        if any(below.name == "model" and below.is_dir() for below in listed(str(places[0]))):
+            places.append(places[0] / "model")
+            listed(str(places[1]))
+        needed = (CONFIG, WEIGHTS)
+        holding = [place for place in places if all(os.path.isfile(place / file) for file in needed)]
+        whole = [place for place in holding if all(_may_be_served(place / file, self.root) for file in needed)]
+        if whole and _can_be_asked_for(f"{self.organisation}/{name}"):
+            return whole[0]
+        if holding and name not in self._complained:
+            self._complained.add(name)
+            _log.warning("%r is not served: %s", name, (
+                "a file of it may not be read, or is a link to somewhere else" if not whole else
+                "a name consists of letters, digits, '-', '_' and '.'; rename the folder"))
+        return None
 
     def repositories(self, kind: str = "models") -> list[str]:
         return sorted(self._models()) if kind == "models" else []
 
     def revision(self, kind: str, repo_id: str, revision: str = "main") -> Revision:
-        folder = self._models().get(repo_id) if kind == "models" else None
+        organisation, _, name = repo_id.partition("/")
+        here = kind == "models" and organisation == self.organisation and name in self._subfolders()
+        folder = self._model(name) if here else None
         if folder is None:
             raise NotFound("RepoNotFound", f"there is no repository {repo_id} here")
         try:
-            files = {path: File.read(folder / path)
-                     for path in self._walks.once(folder, lambda listed: _served_paths(folder, listed))
-                     if os.access(folder / path, os.R_OK)}
+            paths = self._walks.once(folder, lambda listed: [
+                (path, folder / path) for path in _served_paths(folder, listed)])
+            files = {path: File.read(place) for path, place in paths if os.access(place, os.R_OK)}
         except OSError:
             raise NotFound("RepoNotFound", f"{repo_id} is being replaced; ask again") from None
         listing = "".join(f"{path} {file.sha256}\n" for path, file in files.items())
