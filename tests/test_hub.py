@@ -1,5 +1,6 @@
 """The local hub, asked by the real clients: huggingface_hub here, timm and transformers in processes of their own."""
 import gzip
+import html
 import json
 import os
 import re
@@ -213,6 +214,13 @@ def test_timm_loads_from_it(endpoint, tmp_path):
     model = timm.create_model(NAME, pretrained=True).eval()
     torch.manual_seed(0)
     assert torch.equal(torch.load(tmp_path / "logits.pt"), model(torch.randn(2, 3, 32, 32)))
+
+
+def test_the_snippet_of_a_page_runs_as_it_is_pasted(endpoint, tmp_path):
+    shown = ask(endpoint, "GET", f"/wrn-hub/{NAME}")[2].decode()
+    snippet = html.unescape(re.search(r"<summary>timm</summary>\s*<pre[^>]*><code>(.*?)</code>", shown, re.DOTALL)[1])
+    elsewhere = "http://127.0.0.1:9"  # the snippet itself says where the hub is
+    assert client(elsewhere, tmp_path, f"{snippet}\nprint(model.num_classes)").split()[-1] == "10"
 
 
 def test_transformers_loads_from_it_and_says_the_same_as_timm(endpoint, tmp_path):

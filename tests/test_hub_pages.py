@@ -89,6 +89,57 @@ def test_nothing_in_a_card_acts_or_is_fetched_from_elsewhere(harmful):
         assert not attributes.get("href", "").startswith("javascript")
 
 
+def test_headings_have_anchors_tables_can_be_scrolled_with_the_keys_and_footnotes_lead_somewhere():
+    shown = render(
+        "# Net\n\n## What others *report*\n\n| a |\n|---|\n| 1[^1] |\n\n### Main\n\n## What others report\n\n"
+        "    code\n\n[^1]: of their own\n\n<h2 id='_main'>raw</h2>", "/")
+    assert shown.sections == tuple((anchor, "What others report") for anchor in (
+        "what-others-report", "what-others-report-1"))
+    assert '<h2 id="what-others-report-1">' in shown.html and '<h3 id="main">' in shown.html
+    assert 'role="region" aria-label="Table 1: What others report" tabindex="0"><table>' in shown.html
+    assert '<a href="#_note-1" rel="noopener noreferrer">1</a>' in shown.html and '<sup id="_note-1">' in shown.html
+    assert '<pre tabindex="0">' in shown.html and 'id="_main"' not in shown.html
+
+
+def test_every_variant_has_a_page_that_leads_to_its_weights(endpoint):
+    assert f'href="/wrn-hub/{NAME}"' in page(f"{endpoint}/wrn-hub/wrn_16_2")
+    without = page(f"{endpoint}/wrn-hub/wrn_28_10")
+    assert "36,479,194" in without and "train --model wrn_28_10" in without and "the paper, Table 5" in without
+    theirs = page(f"{endpoint}/wrn-hub/wrn_101_2")
+    assert "bsd-3-clause" in theirs and "https://huggingface.co/timm/wide_resnet101_2.tv_in1k" in theirs
+    for name, leads in (("WRN-28-10", "wrn_28_10"), ("wide_resnet101_2", "wrn_101_2"), ("Pets", "pets")):
+        with urlopen(f"{endpoint}/wrn-hub/{name}") as answer:
+            assert answer.url == f"{endpoint}/wrn-hub/{leads}"
+    for name, near in (("wrn_16_3", "wrn_16_2"), ("wrn_28_10.cifar100", "wrn_28_10"), ("wrn_16_2.cifar1", NAME)):
+        with pytest.raises(HTTPError, match="404") as caught:
+            urlopen(f"{endpoint}/wrn-hub/{name}")
+        assert f'<a href="/wrn-hub/{near}">{near}</a>' in caught.value.read().decode()
+
+
+def test_facts_are_links_and_the_box_says_how_the_model_is_used(endpoint):
+    shown = page(f"{endpoint}/wrn-hub/{NAME}")
+    for link in ("https://huggingface.co/datasets/uoft-cs/cifar10", "https://www.apache.org/licenses/LICENSE-2.0",
+                 "https://arxiv.org/abs/1605.07146", "/?q=short-run", "#measured",
+                 f"{wrn_hub.weights.REPOSITORY}/issues"):
+        assert f'href="{link}"' in shown, link
+    for use in (f"hf-hub:wrn-hub/{NAME}", f'pipeline("image-classification", model="wrn-hub/{NAME}")',
+                f"hf download wrn-hub/{NAME}", "wrn_hub finetune", "wrn-hub export"):
+        assert use in shown, use
+
+
+def test_the_table_is_searched_without_a_script_too(endpoint):
+    def visible(query: str) -> list[str]:
+        rows = re.findall(r'<tr[^>]* data-terms="[^"]*" data-dataset="[^"]*"( hidden)?>\s*<th.*?>([^<]+)</a></th>',
+                          page(f"{endpoint}/{query}"))
+        assert len(rows) > 40
+        return [name for hidden, name in rows if not hidden]
+
+    assert visible("?q=28_10+cifar100") == ["wrn_28_10"] and set(visible("?q=WRN-16-2")) == {NAME, "wrn_16_2"}
+    assert visible("?q=16-2&weights=here") == [NAME] and visible("?q=16-2&dataset=cifar100") == ["wrn_16_2"]
+    assert visible("?q=xyzzy") == []
+    assert 'Did you mean <a href="/wrn-hub/wrn_16_4">' in page(f"{endpoint}/?q=wrn_16_44")
+
+
 def test_metadata_that_is_none_is_no_metadata():
     assert split_card("---\nlicense: mit\ndate: 2026-01-01\n---\ntext") == (
         {"license": "mit", "date": "2026-01-01"}, "text")
