@@ -46,12 +46,25 @@ PICTURES = {
 }
 
 # where there are more classes than a picture can name
-_MOST_NAMED = 100
+_MOST_NAMED = 20
 _PICTURES_OF_MANY = {
     **PICTURES,
     "per_class.png": "Accuracy of the classes: of all, and of the worst by name",
     "confusion.png": "The classes that are most often taken for one other, in % of the images of the true class",
 }
+_MOST_PAIRS = 20
+
+# The rule of formats: a page shows the PNG, which every viewer shows; beside it lies the same drawing as SVG, sharp at
+# any size, to which the picture links. Photographs are kept as PNG alone.
+_PHOTOGRAPHS = ("worst.png",)
+
+
+def _drawing(picture: str) -> str | None:
+    """The SVG beside a picture; None where it shows photographs."""
+    return None if picture in _PHOTOGRAPHS else picture.removesuffix(".png") + ".svg"
+
+
+_FILES = [name for picture in PICTURES for name in (picture, _drawing(picture)) if name]
 
 _REMAKE = "run scripts/maintain/make_cards.py"
 
@@ -355,7 +368,7 @@ def _pictures(staged: Staged) -> dict[str, tuple[Any, tuple[Any, ...]]]:
             plots.reliability_plot, plots.reliability_inputs(metrics.reliability(logits, labels))),
     }
     if len(classes) > _MOST_NAMED:
-        pairs = metrics.most_confused(metrics.confusion(logits, labels))
+        pairs = metrics.most_confused(metrics.confusion(logits, labels), _MOST_PAIRS)
         pictures["per_class.png"] = (plots.many_classes_plot, (metrics.per_class(logits, labels), classes))
         pictures["confusion.png"] = (plots.pairs_plot, (
             [classes[true] for true, _, _ in pairs], [classes[said] for _, said, _ in pairs],
@@ -372,9 +385,12 @@ def _pictures(staged: Staged) -> dict[str, tuple[Any, tuple[Any, ...]]]:
 
 
 def _card_and_pictures(folder: Path) -> tuple[str, dict[str, tuple[Any, tuple[Any, ...]]]]:
+    """The card, and every file of its pictures with how it is drawn."""
     staged = Staged(folder)
     try:
-        return _card_text(staged), _pictures(staged)
+        pictures = _pictures(staged)
+        return _card_text(staged), {
+            name: how for picture, how in pictures.items() for name in (picture, _drawing(picture)) if name}
     except UserError:
         raise
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
@@ -392,7 +408,7 @@ def write_card(folder: Path) -> None:
     for name, (draw, inputs) in pictures.items():
         if plots.digest_of(folder / name) != plots.digest(*inputs):
             plots.save(folder / name, draw, *inputs)
-    for name in PICTURES.keys() - pictures.keys():  # of what was measured earlier, and no more
+    for name in set(_FILES) - pictures.keys():  # of what was measured earlier, and no more
         (folder / name).unlink(missing_ok=True)
     write_whole(folder / "README.md", text)
 
@@ -407,7 +423,7 @@ def check_card(folder: Path) -> list[str]:
     readme = folder / "README.md"
     if not readme.is_file() or readme.read_bytes() != text.encode():
         wrong.append(f"{folder.name}/README.md is stale: {_REMAKE}")
-    for name in PICTURES:
+    for name in _FILES:
         current = plots.digest(*pictures[name][1]) if name in pictures else None
         if plots.digest_of(folder / name) != current:
             wrong.append(f"{folder.name}/{name} is stale: {_REMAKE}")

@@ -10,6 +10,7 @@ from ..files import write_whole
 from ..weights import staged
 from . import plots
 from .card import check_card, write_card
+from .frontier_plot import Point, frontier_plot
 from .markdown import megabytes, percent, render
 from .metadata import check_metadata, check_text
 from .standing import SHORT_EPOCHS, SHORT_POINTS
@@ -20,10 +21,15 @@ from .variants import table as variant_rows
 __all__ = ["check_cards", "frontier", "index_text", "write_cards"]
 
 _TITLES = {**{name: facts.title for name, facts in DATASETS.items()}, "imagenet": "ImageNet"}
-_MEASURES = ("parameters", "multiply-accumulates of one image", "inference, images/s")
+# Picture -> what accuracy is shown against, in the order of a point's costs, and whether more of it costs less.
+_FRONTIERS = {
+    "frontier": ("parameters", False),
+    "frontier_macs": ("multiply-accumulates of one image", False),
+    "frontier_speed": ("inference, images/s", True),
+}
 
 
-def frontier() -> dict[str, list[plots.Point]]:
+def frontier() -> dict[str, list[Point]]:
     """Dataset -> what its nets reach and cost, for datasets of small images of which four or more nets are known."""
     points = defaultdict(list)
     for row in variant_rows():
@@ -34,7 +40,7 @@ def frontier() -> dict[str, list[plots.Point]]:
         for accuracy, measured in ((row["top1"], True), (row["reported"], False)):
             if accuracy is not None:
                 points[_TITLES[row["dataset"]]].append(
-                    plots.Point(label, round(100 * (1 - accuracy), 4), measured, costs))
+                    Point(label, round(100 * (1 - accuracy), 4), measured, costs))
     return {title: some for title, some in points.items() if len(some) >= 4}
 
 
