@@ -22,15 +22,16 @@ from ..evaluation.corruptions import KINDS
 from ..evaluation.kept import unpacked
 from ..evaluation.options import CORRUPTED_IMAGES
 from ..evaluation.results import Results
-from ..facts import KNOWN, DatasetFacts
+from ..facts import KNOWN, ORGANISATION, DatasetFacts
 from ..files import read_csv, read_json, read_tensors, write_whole
 from ..weights import MANIFEST, file_sha256
 from . import plots
 from .command import train_command
 from .markdown import megabytes, percent, render, table
-from .metadata import check_metadata, check_text, front_matter
-from .origin import changes, earlier_epochs, origin, public_names
+from .metadata import check_metadata, check_text, finetuned, front_matter
+from .origin import base_model, changes, earlier_epochs, origin, public_names
 from .reported import OUR_PREPROCESSING, Reported, reported
+from .sample import SAMPLE, sample_of
 from .standing import SHORT_EPOCHS, SHORT_POINTS, behind, standing
 from .variants import speeds
 
@@ -95,6 +96,11 @@ class Staged:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def repo_id(self) -> str:
+        """Of the Hub repository that the folder is, or is to be."""
+        return f"{ORGANISATION}/{self.name}"
 
     @property
     def arch(self) -> str:
@@ -176,24 +182,36 @@ class Staged:
         return self._tensors("worst.safetensors", "images", "index")
 
 
+def _metrics(results: Results) -> list[tuple[str, str, float | None]]:
+    """(type, name, value) of what the Hub is told was measured, None where it wasn't; each type is of one measure."""
+    corruptions = results.corruptions
+    few = f"; the first {corruptions.images:,} images, all kinds and severities" if corruptions else ""
+    return [
+        ("accuracy", "top-1 accuracy", 100 * results.top1),
+        ("top_5_accuracy", "top-5 accuracy", 100 * results.top5 if results.top5 is not None else None),
+        ("nll", "negative log-likelihood, nats", results.nll),
+        ("ece", "expected calibration error, 15 bins, %", 100 * results.ece),
+        ("corruption_accuracy", f"top-1 accuracy on corrupted images, %{few}",
+         100 * corruptions.mean if corruptions else None)]
+
+
 def _head(staged: Staged, short_run: bool) -> str:
     results, facts = staged.results, staged.facts
-    values = [("top-1 accuracy", results.top1)]
-    if results.top5 is not None:
-        values.append(("top-5 accuracy", results.top5))
+    base = base_model(staged.settings, ORGANISATION)
     return front_matter(ModelCardData(
         license="apache-2.0",
         library_name="timm",
         pipeline_tag="image-classification",
         tags=["image-classification", "timm", "transformers", "wide-resnet", *(["short-run"] if short_run else [])],
         datasets=[facts.hub_id],
+        **(finetuned(base) if base != staged.repo_id else {}),  # else a training went on from its own weights
         model_name=staged.name,
         eval_results=[
             EvalResult(
                 task_type="image-classification", task_name="Image Classification", dataset_name=staged.tag,
                 dataset_type=facts.hub_id, dataset_config=facts.config, dataset_split=results.dataset.split,
-                metric_type="accuracy", metric_value=round(100 * value, 2), metric_name=name)
-            for name, value in values]))
+                metric_type=kind, metric_value=round(value, 4 if kind == "nll" else 2), metric_name=name)
+            for kind, name, value in _metrics(results) if value is not None]))
 
 
 def _speed_rows(staged: Staged) -> tuple[list[tuple[str, str]], str | None]:
@@ -320,14 +338,15 @@ def _card_text(staged: Staged) -> str:
     return render(
         "card", **stands,
         head=_head(staged, stands["short_run"]),
-        name=staged.name,
+        name=staged.name, repo_id=staged.repo_id, sample=SAMPLE,
         title=staged.facts.title,
         what=f"WRN-{n}-{k}, a" if n else f"{staged.arch}, a relative of the",
         origin=origin(staged.arch, staged.tag, settings),
         images=results.dataset.images, split=results.dataset.split, precision=results.precision, seeds=seeds,
         measured=_measured(staged), speed_measured=_speed_rows(staged)[1],
         date=results.date[:10], command=results.command,
-        pictures=staged.pictures, corruptions=_corruptions(results), mistakes=len(staged.worst["index"]),
+        pictures=staged.pictures, drawing=_drawing, corruptions=_corruptions(results),
+        mistakes=len(staged.worst["index"]),
         reported=reported_table(reported(staged.arch, staged.tag)),
         size=results.preprocessing.size, mean=tuple(results.preprocessing.mean), std=tuple(results.preprocessing.std),
         num_features=timm.create_model(staged.name, device="meta").num_features,
@@ -399,7 +418,7 @@ def _card_and_pictures(folder: Path) -> tuple[str, dict[str, tuple[Any, tuple[An
 
 
 def write_card(folder: Path) -> None:
-    """Make README.md and the pictures of a staged model; a picture that is up to date stays as it is.
+    """Make README.md and the pictures of a staged model, and put its sample there; what is up to date stays as it is.
 
     Raises:
         UserError: a file is missing or damaged, or they don't belong together; nothing was changed then.
@@ -410,7 +429,12 @@ def write_card(folder: Path) -> None:
             plots.save(folder / name, draw, *inputs)
     for name in set(_FILES) - pictures.keys():  # of what was measured earlier, and no more
         (folder / name).unlink(missing_ok=True)
+    write_whole(folder / SAMPLE, _sample(folder))
     write_whole(folder / "README.md", text)
+
+
+def _sample(folder: Path) -> bytes:
+    return sample_of(folder.name.partition(".")[2]).read_bytes()
 
 
 def check_card(folder: Path) -> list[str]:
@@ -427,4 +451,7 @@ def check_card(folder: Path) -> list[str]:
         current = plots.digest(*pictures[name][1]) if name in pictures else None
         if plots.digest_of(folder / name) != current:
             wrong.append(f"{folder.name}/{name} is stale: {_REMAKE}")
+    sample = folder / SAMPLE
+    if not sample.is_file() or sample.read_bytes() != _sample(folder):
+        wrong.append(f"{folder.name}/{SAMPLE} is stale: {_REMAKE}")
     return wrong

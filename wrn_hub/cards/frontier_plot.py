@@ -1,6 +1,7 @@
 """The picture of what accuracy costs: error against one cost, a panel a dataset, every net with its name beside it."""
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
@@ -89,7 +90,7 @@ def _meet(one: Box, other: Box) -> bool:
 
 def _beads(line: Sequence[tuple[float, float]], apart: float = 4) -> Iterator[Box]:
     """A line of places in points as small boxes along it."""
-    for (x, y), (to_x, to_y) in zip(line, line[1:], strict=False):
+    for (x, y), (to_x, to_y) in pairwise(line):
         count = max(1, round(((to_x - x) ** 2 + (to_y - y) ** 2) ** 0.5 / apart))
         for part in range(count + 1):
             across, up = x + (to_x - x) * part / count, y + (to_y - y) * part / count

@@ -14,10 +14,10 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ..errors import UserError
+from ..facts import ORGANISATION
 
 __all__ = ["ORGANISATION", "File", "FolderStore", "NotFound", "Revision", "Store"]
 
-ORGANISATION = "wrn-hub"
 CARD, WEIGHTS, CONFIG = "README.md", "model.safetensors", "config.json"
 _log = logging.getLogger(__name__)
 
