@@ -10,7 +10,7 @@ from .plots import BLUE, GRAY, ORANGE, legend_above, plt
 
 __all__ = ["Point", "frontier_plot", "unbeaten"]
 
-_FONT = 8.5
+_FONT, _NEAR = 8.5, 6.0  # size of a label, and how near to its mark one needs no line; points
 _DARK = {BLUE: "#005a8d", ORANGE: "#8a5a00"}  # of letters in these colours, which need more contrast than marks do
 
 
@@ -88,6 +88,11 @@ def _meet(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
+def _nearest(box: Box, place: tuple[float, float]) -> tuple[float, float]:
+    """The place on a box that is nearest to one outside."""
+    return min(max(place[0], box[0]), box[2]), min(max(place[1], box[1]), box[3])
+
+
 def _beads(line: Sequence[tuple[float, float]], apart: float = 4) -> Iterator[Box]:
     """A line of places in points as small boxes along it."""
     for (x, y), (to_x, to_y) in pairwise(line):
@@ -121,22 +126,25 @@ def _label(
     for place in sorted(range(len(places)), key=lambda place: (-crowd[place], place)):
         (x, y), (cost, error, text, colour) = dots[place], places[place]
         width = TextPath((0, 0), text, size=_FONT).get_extents().width + 2
-        best: tuple[int, float, Box] | None = None
-        for reach in (7.0, 13.0, 20.0, 28.0, 37.0):
+        best: tuple[int, float, Box, list[Box]] | None = None
+        for reach in (_NEAR, 13.0, 20.0, 28.0, 37.0):
             for to_right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1),
                                  (1, 0.5), (-1, -0.5), (1, -0.5), (-1, 0.5)):
                 start = x + to_right * reach - (width if to_right < 0 else width / 2 if to_right == 0 else 0)
                 foot = y + up * (reach + 2) - _FONT / 2
                 box = (start, foot, start + width, foot + _FONT)
                 inside = left <= box[0] and box[2] <= right and below <= box[1] and box[3] <= above
+                leader = list(_beads([(x, y), _nearest(box, (x, y))])) if reach > _NEAR else []
                 faults = (8 * sum(_meet(box, other) for other in (*written, *marks))
+                          + 8 * sum(_meet(bead, other) for bead in leader for other in written)
                           + sum(_meet(box, bead) for bead in beads) + 40 * (not inside))
                 if best is None or (faults, reach) < best[:2]:
-                    best = faults, reach, box
+                    best = faults, reach, box, leader
         assert best is not None
-        _, reach, box = best
+        _, reach, box, leader = best
         written.append(box)
+        beads += leader
         axes.annotate(
             text, (cost, error), textcoords="offset points", xytext=(box[0] + 1 - x, box[1] - y), fontsize=_FONT,
-            color=_DARK[colour], arrowprops=None if reach <= 7 else {
+            color=_DARK[colour], arrowprops=None if reach == _NEAR else {
                 "arrowstyle": "-", "color": GRAY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3})
