@@ -41,7 +41,7 @@ PICTURES = {
     "curve.png": "Accuracy by epoch on the training images, with their augmentation, and on the test split",
     "per_class.png": "Accuracy of every class",
     "confusion.png": "Which classes are taken for which, in % of the images of the true class",
-    "reliability.png": "Accuracy by confidence, and the number of images with that confidence",
+    "reliability.png": "Accuracy by confidence with its 95 % intervals, and the number of images with that confidence",
     "corruptions.png": "Accuracy on corrupted images by kind and severity",
     "worst.png": "The mistakes made with the least probability for the true class: what is true, and what was said",
 }
