@@ -2,9 +2,11 @@
 import dataclasses
 import json
 import math
+import os
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,28 +15,35 @@ import pytest
 import timm
 import torch
 import yaml
+from hub_server import served
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import UndefinedError
+from matplotlib.text import Text
 from PIL import Image
+from timm.models import get_arch_pretrained_cfgs
 
 import wrn_hub
 from wrn_hub.cards import plots
 from wrn_hub.cards.card import PICTURES, card_text, check_card, write_card
 from wrn_hub.cards.command import train_command
-from wrn_hub.cards.index import check_cards, frontier
+from wrn_hub.cards.frontier_plot import frontier_plot, unbeaten
+from wrn_hub.cards.index import check_cards, frontier, index_text
 from wrn_hub.cards.markdown import listed, render, table
 from wrn_hub.cards.metadata import check_metadata, check_text, front_matter
 from wrn_hub.cards.origin import changes, origin
 from wrn_hub.cards.plots import digest_of
 from wrn_hub.cards.reported import Reported, reported
+from wrn_hub.cards.sample import SAMPLE, SAMPLES, sample_of
 from wrn_hub.cards.standing import SHORT_EPOCHS, standing
-from wrn_hub.cards.timm_card import timm_card_text, timm_cards
+from wrn_hub.cards.timm_card import PHOTOGRAPH, timm_card_text, timm_cards
 from wrn_hub.commands.cli import Parser, add_options, options_from
 from wrn_hub.errors import UserError
 from wrn_hub.evaluation import metrics
 from wrn_hub.evaluation.corruptions import KINDS
 from wrn_hub.evaluation.results import Results
 from wrn_hub.facts import DATASETS
+from wrn_hub.hub.serve import application
+from wrn_hub.hub.store import FolderStore
 from wrn_hub.recipes import load_recipe
 from wrn_hub.training.options import TrainOptions
 from wrn_hub.weights import MANIFEST, staged
@@ -82,7 +91,13 @@ def test_a_card_has_no_holes_and_its_pictures_are_there(name):
     text = card_text(ROOT / name)
     assert check_text(text) == []
     assert set(re.findall(r"\]\((\w+\.png)\)", text)) == set(PICTURES)
-    assert all(digest_of(ROOT / name / picture) for picture in PICTURES)
+    drawings = set(re.findall(r"\]\((\w+\.svg)\)", text))
+    assert drawings == {picture.replace("png", "svg") for picture in PICTURES} - {"worst.svg"}
+    assert {path.name for path in (ROOT / name).glob("*.*g")} == {*PICTURES, *drawings, SAMPLE}
+    for picture in PICTURES:
+        assert digest_of(ROOT / name / picture)
+        assert picture == "worst.png" or digest_of(ROOT / name / picture) == digest_of(
+            (ROOT / name / picture).with_suffix(".svg"))
 
 
 @pytest.mark.parametrize("hole", [
@@ -105,6 +120,8 @@ def test_the_metadata_is_what_the_hub_reads(name):
     assert entry["name"] == name and result["dataset"]["type"] in metadata["datasets"]
     top1 = json.loads((ROOT / name / "results.json").read_text())["top1"]
     assert result["metrics"][0] == {"type": "accuracy", "value": round(100 * top1, 2), "name": "top-1 accuracy"}
+    kinds = [metric["type"] for metric in result["metrics"]]  # a measure each, so that the Hub compares like with like
+    assert kinds == ["accuracy", "top_5_accuracy", "nll", "ece", "corruption_accuracy"]
 
 
 GOOD = {
@@ -117,6 +134,8 @@ GOOD = {
 @pytest.mark.parametrize("change, says", [
     ({"license": "Apache 2.0"}, "not an identifier that the Hub knows"),
     ({"license": "other"}, "needs license_name"),
+    ({"base_model": "org/net", "base_model_relation": "child"}, "allowed is one of finetune"),
+    ({"base_model_relation": "finetune"}, "with a base_model"),
     ({"licence": "mit"}, "unknown field 'licence'"),
     ({"tags": "timm"}, "wrong type"),
     ({"tags": ["wide-resnet"]}, "timm among them"),
@@ -149,9 +168,8 @@ def test_a_card_without_metadata_is_seen():
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch) -> Path:
-    """Where a reader of a card works: nothing but an image lies there."""
+    """Where a reader of a card works: nothing lies there."""
     monkeypatch.chdir(tmp_path)
-    Image.fromarray(np.full((50, 40, 3), 100, np.uint8)).save("image.png")
     return tmp_path
 
 
@@ -159,22 +177,69 @@ def snippets(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
+def commands(text: str) -> list[str]:
+    return [line for snippet in snippets(text, "bash") for line in snippet.splitlines()]
+
+
+RUN_ALL = """
+import contextlib, io, json, sys
+said = {}
+for name, snippets in json.load(open(sys.argv[1])).items():
+    said[name] = []
+    for snippet in snippets:
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            exec(snippet, {"__name__": "__main__"})
+        said[name].append(out.getvalue())
+json.dump(said, open(sys.argv[1], "w"))
+"""
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory) -> dict[str, list[str]]:
+    """What the Python of every card prints, pasted as it stands where nothing lies, against the package's own hub; and
+    one card's download."""
+    place = tmp_path_factory.mktemp("reader")
+    (place / "said.json").write_text(json.dumps({name: snippets(card_text(ROOT / name), "python") for name in STAGED}))
+    (download,) = (line for line in commands(card_text(ROOT / STAGED[0])) if line.startswith("hf "))
+    with served(application(FolderStore(ROOT))) as endpoint:
+        reader = {**os.environ, "PYTHONPATH": str(CHECKOUT), "HF_ENDPOINT": endpoint, "HF_HOME": str(place / "cache"),
+                  "HF_HUB_OFFLINE": "0"}
+        hf = str(Path(sys.executable).parent / "hf")
+        for command in ([sys.executable, "-c", RUN_ALL, "said.json"], [hf, *download.split()[1:]]):
+            done = subprocess.run(command, cwd=place, env=reader, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+    assert {path.name for path in (place / STAGED[0]).iterdir()} >= {"README.md", "model.safetensors", SAMPLE}
+    return json.loads((place / "said.json").read_text())
+
+
 @pytest.mark.parametrize("name", STAGED)
-def test_every_python_snippet_of_a_card_runs(name, desk, capsys):
-    written = snippets(card_text(ROOT / name), "python")
-    said = []
-    for snippet in written:
-        exec(snippet, {})
-        said.append(capsys.readouterr().out)
-    assert len(written) == 3
-    three = [line.split(" ")[0] for line in said[0].splitlines()]
-    assert len(three) == 3 and set(three) <= set(DATASETS[name.partition(".")[2]].classes)
-    assert re.findall(r"'label': '(\w+)'", said[1]) == three  # transformers says what timm says
+def test_every_python_snippet_of_a_card_works_as_pasted(name, said):
+    timms, transformers, _ = said[name]
+    three = [line.split(" ")[0] for line in timms.splitlines()]
+    assert len(three) == 3 and three[0] == {"cifar10": "ship", "cifar100": "sunflower"}[name.partition(".")[2]]
+    assert re.findall(r"'label': '(\w+)'", transformers) == three  # transformers says what timm says
+
+
+def test_the_samples_are_drawn_by_this_project(tmp_path, monkeypatch):
+    script = runpy.run_path(str(CHECKOUT / "scripts" / "maintain" / "draw_pictures.py"))
+    assert script["DRAWN"].keys() == {path.stem for path in SAMPLES.iterdir()} == DATASETS.keys()
+    for dataset, draw in script["DRAWN"].items():
+        with Image.open(sample_of(dataset)) as kept:  # another Pillow may round an edge otherwise
+            assert np.abs(np.asarray(kept.convert("RGB"), int) - np.asarray(draw(), int)).mean() < 1
+    assert sample_of("pets") == sample_of()
+
+
+def test_a_repository_without_its_sample_is_seen(copy):
+    (copy / SAMPLE).write_bytes(sample_of("svhn").read_bytes())
+    assert check_card(copy) == [f"{copy.name}/{SAMPLE} is stale: run scripts/maintain/make_cards.py"]
+    write_card(copy)
+    assert (copy / SAMPLE).read_bytes() == sample_of("cifar10").read_bytes()
 
 
 @pytest.mark.parametrize("name", STAGED)
 def test_every_command_of_a_card_is_understood(name, desk, monkeypatch, capsys):
-    """Fine-tuning runs; training and measuring, which take hours, are parsed by what parses them."""
+    """Fine-tuning runs, and the export of one net; training and measuring, which take hours, are parsed by what parses
+    them."""
     def run(script: str, *arguments: str) -> object:
         monkeypatch.setattr(sys, "argv", [script, *arguments])
         try:
@@ -183,16 +248,17 @@ def test_every_command_of_a_card_is_understood(name, desk, monkeypatch, capsys):
             return stop.code
         return 0
 
-    measure, finetune, *trainings = (command.split()[2:] for command in snippets(card_text(ROOT / name), "bash"))
-    assert run(*measure) == 2 and "data folder data: no such folder" in capsys.readouterr().err
+    download, finetune, export, measure, *trainings = commands(card_text(ROOT / name))
+    assert download == f"hf download wrn-hub/{name} --local-dir {name}"
+    assert run(*measure.split()[2:]) == 2 and "data folder data: no such folder" in capsys.readouterr().err
 
     parser = Parser(None)
     add_options(parser, TrainOptions)
     last = json.loads((ROOT / name / "args.json").read_text())
     left = {"image_size", "mean", "std", "flip", "crop_padding", "pipeline"}  # to the model and the dataset
     for train, settings in zip(trainings, [*last.get("before", []), last], strict=True):
-        assert train[0] == "scripts/train.py"
-        parsed = vars(options_from(TrainOptions, parser.parse_args(train[1:])))
+        assert train.startswith("accelerate launch scripts/train.py ")
+        parsed = vars(options_from(TrainOptions, parser.parse_args(train.split()[3:])))
         for key in set(settings) & set(parsed) - left:
             recorded = tuple(settings[key]) if isinstance(settings[key], list) else settings[key]
             assert parsed[key] == recorded or (parsed[key], recorded) == ((), None), key
@@ -202,14 +268,19 @@ def test_every_command_of_a_card_is_understood(name, desk, monkeypatch, capsys):
         (desk / "FOLDER" / label).mkdir(parents=True)
         for number in range(5):
             Image.fromarray(np.full((32, 32, 3), 20 * number, np.uint8)).save(f"FOLDER/{label}/{number}.png")
-    assert run(*finetune, "--epochs", "1", "--batch-size", "8", "--precision", "fp32") == 0
+    assert run(*finetune.split()[2:], "--epochs", "1", "--batch-size", "8", "--precision", "fp32") == 0
+    assert export.startswith("python scripts/export.py ")
+    if name == STAGED[0]:
+        assert run(*export.split()[1:]) == 0 and (desk / f"{name}.onnx").is_file()
 
 
 @pytest.mark.parametrize("name", timm_cards())
 def test_the_snippets_of_a_card_of_timms_weights(name, desk, capsys):
-    """Run with random weights in place of the download; the pipeline, which is nothing but a download, is compiled."""
+    """Run with random weights and a picture from here in place of the downloads; the pipeline, which is nothing but a
+    download, is compiled."""
     classify, pipeline, features = snippets(timm_card_text(name), "python")
-    exec(classify.replace("pretrained=True", "pretrained=False"), {})
+    assert PHOTOGRAPH in classify and PHOTOGRAPH in pipeline
+    exec(classify.replace("pretrained=True", "pretrained=False").replace(PHOTOGRAPH, sample_of().as_uri()), {})
     assert len(capsys.readouterr().out.splitlines()) == 3
     compile(pipeline, name, "exec")
     smaller = features.replace("224, 224", "32, 32").replace("pretrained=True", "pretrained=False")
@@ -223,6 +294,9 @@ def test_a_card_of_timms_weights_says_that_nothing_was_measured(name):
     text = timm_card_text(name)
     assert check_metadata(text) == [] == check_text(text) and "model-index" not in text
     assert "Nothing on this page was measured here." in text and "Not measured" in text
+    licences = {cfg.license for cfg in get_arch_pretrained_cfgs(name).values()}
+    head = yaml.safe_load(text.split("---\n")[1])
+    assert {head["license"]} == licences or head["license_name"] == "-or-".join(sorted(licences))
     tags = {entry.weights for entry in reported(name, "imagenet")} - {""}
     assert tags and all(timm.get_pretrained_cfg(f"{name}.{tag}").hf_hub_id in text for tag in tags)
 
@@ -264,7 +338,7 @@ def test_a_change_of_one_corruption_makes_its_picture_stale(copy):
     results["corruptions"]["accuracy"]["JPEG"][2] += 0.001
     change(copy, corruptions=results["corruptions"])
     assert [line.split()[0] for line in check_card(copy)] == [
-        f"{copy.name}/README.md", f"{copy.name}/corruptions.png"]
+        f"{copy.name}/README.md", f"{copy.name}/corruptions.png", f"{copy.name}/corruptions.svg"]
 
 
 def test_no_card_is_made_of_other_weights(copy):
@@ -279,8 +353,10 @@ def test_another_picture_or_one_cut_short_is_stale(copy):
     Image.new("RGB", (8, 8)).save(copy / "curve.png")
     whole = (copy / "worst.png").read_bytes()
     (copy / "worst.png").write_bytes(whole[: len(whole) // 2])
+    (copy / "curve.svg").write_bytes((copy / "curve.svg").read_bytes()[:-5])
     assert check_card(copy) == [
-        f"{copy.name}/{name} is stale: run scripts/maintain/make_cards.py" for name in ("curve.png", "worst.png")]
+        f"{copy.name}/{name} is stale: run scripts/maintain/make_cards.py"
+        for name in ("curve.png", "curve.svg", "worst.png")]
     write_card(copy)
     assert check_card(copy) == []
 
@@ -466,8 +542,11 @@ def test_a_training_that_began_with_other_weights_says_which(copy):
         "- After 5 epochs it went on otherwise: winograd on became off.\n\n```bash") in text
     assert "), on from weights that were trained before." in first_line(text) and "from scratch" not in text
     assert "/home" not in text and check_text(text) == []
+    assert "base_model" not in text  # it is of this very repository
     text = retrained(copy, model=f"{arch}.cifar100", teacher="wrn_28_2.cifar10", changes=[], start_weights_sha256=None)
     assert f"fine-tuned from `{arch}.cifar100` on CIFAR-10, taught by `wrn_28_2.cifar10` as well" in text
+    assert f"base_model: wrn-hub/{arch}.cifar100\nbase_model_relation: finetune\n" in text
+    assert check_metadata(text) == []
     assert "whose sha256 isn't on record" in text and "the distance from its logits" in text
 
 
@@ -539,8 +618,7 @@ def test_the_pictures_of_a_hundred_classes_are_drawn(tmp_path):
     worst = metrics.worst(logits, labels)
     pixels = torch.zeros(len(worst), 32, 32, 3, dtype=torch.uint8)
     for name, draw, inputs in (
-            ("a.png", plots.per_class_plot, (metrics.per_class(logits, labels), classes)),
-            ("b.png", plots.confusion_plot, (metrics.confusion(logits, labels), classes)),
+            ("a.png", plots.many_classes_plot, (metrics.per_class(logits, labels), classes)),
             ("c.png", plots.worst_plot, (
                 pixels, [classes[i] for i in logits[worst].argmax(1)], [0.5] * len(worst),
                 [classes[i] for i in labels[worst]])),
@@ -549,6 +627,88 @@ def test_the_pictures_of_a_hundred_classes_are_drawn(tmp_path):
         assert digest_of(tmp_path / name) == plots.digest(*inputs)
         with Image.open(tmp_path / name) as image:
             assert min(image.size) > 300
+
+
+CURVE = ([1, 2], [0.93, 0.94], [(2, 0.947)])
+BINS = (torch.tensor([0, 1, 20, 100]), torch.tensor([float("nan"), 1.0, 0.5, 0.9]))
+
+
+def test_a_drawing_made_twice_is_the_same_to_the_byte(tmp_path):
+    for name in ("one.svg", "two.svg", "one.png", "two.png"):
+        plots.save(tmp_path / name, plots.curve_plot, *CURVE)
+        assert digest_of(tmp_path / name) == plots.digest(*CURVE)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    assert ">top-1 accuracy, %</text>" in (tmp_path / "one.svg").read_text()  # letters are letters
+
+
+@pytest.fixture
+def drawn():
+    """Draws a figure as it is saved, and forgets it afterwards."""
+    def drawn(draw, *inputs):
+        figure = draw(*inputs)
+        figure.canvas.draw()
+        return figure
+
+    yield drawn
+    plots.plt.close("all")
+
+
+def test_a_short_curve_has_whole_epochs_for_ticks(drawn):
+    (axes,) = drawn(plots.curve_plot, *CURVE).axes
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1, 2]
+
+
+def test_the_bars_of_reliability_have_their_intervals(drawn):
+    above, _ = drawn(plots.reliability_plot, *BINS).axes
+    (bars,) = (made for made in above.containers if made.get_label() == "95 % interval")
+    ends = [tuple(y for _, y in segment) for segment in bars.lines[2][0].get_segments()]
+    assert ends == pytest.approx(
+        [pytest.approx(metrics.interval(share, count)) for share, count in ((1.0, 1), (0.5, 20), (0.9, 100))])
+
+
+@pytest.mark.parametrize("draw, inputs", [
+    (plots.curve_plot, CURVE), (plots.reliability_plot, BINS), (frontier_plot, (frontier(), "parameters", 0, False))])
+def test_no_legend_covers_data(draw, inputs, drawn):
+    legends = [axes for axes in drawn(draw, *inputs).axes if axes.get_legend()]
+    assert legends
+    for axes in legends:
+        assert axes.get_legend().get_window_extent().y0 >= axes.get_window_extent().y1
+
+
+@pytest.mark.parametrize("column, more_is_better", [(0, False), (1, False), (2, True)])
+def test_no_label_of_the_frontier_covers_another_or_a_mark(column, more_is_better, drawn):
+    figure = drawn(frontier_plot, frontier(), "cost", column, more_is_better)
+    for axes, points in zip(figure.axes, frontier().values(), strict=True):
+        boxes = [Text.get_window_extent(label) for label in axes.texts]  # without the lines that lead there
+        assert len(boxes) == len(points)
+        for place, box in enumerate(boxes):
+            assert not any(box.overlaps(other) for other in boxes[:place])
+            marks = axes.transData.transform([(p.costs[column], p.error) for p in points])
+            assert not any(box.contains(x, y) for x, y in marks)
+
+
+def test_the_frontier_is_what_nothing_cheaper_is_better_than():
+    places = [(10, 5.0), (1, 9.0), (3, 6.0), (3, 7.0), (5, 6.0), (20, 5.5)]
+    assert unbeaten(places) == [(1, 9.0), (3, 6.0), (10, 5.0)]
+    assert unbeaten(places, more_is_better=True) == [(20, 5.5), (10, 5.0)] and unbeaten([]) == []
+
+
+def test_studies_are_listed_with_their_first_sentence(tmp_path):
+    assert "## Studies" not in index_text(tmp_path)
+    for name, text in (
+            ("width", "# What width buys\n\n![picture](plot.png)\n\nNets of 1.5 times the width err\nless, see "
+                      "[the card](../../wrn_16_2.cifar10/README.md). More text.\n"),
+            ("depth", "# What depth buys\n\nLittle.\n")):
+        (tmp_path / "studies" / name).mkdir(parents=True)
+        (tmp_path / "studies" / name / "README.md").write_text(text)
+    text = index_text(tmp_path)
+    assert ("## Studies\n\n- [What depth buys](studies/depth/README.md): Little.\n- [What width buys]"
+            "(studies/width/README.md): Nets of 1.5 times the width err less, see the card.\n\n## CIFAR-10") in text
+    (tmp_path / "studies" / "depth" / "README.md").write_text("# What depth buys\n")
+    with pytest.raises(UserError, match=r"depth/README\.md needs a title"):
+        index_text(tmp_path)
 
 
 def test_the_table_from_python_says_what_the_files_say():

@@ -9,6 +9,7 @@ import pytest
 
 import wrn_hub
 from wrn_hub.commands import COMMANDS
+from wrn_hub.facts import ISSUES, REPOSITORY
 from wrn_hub.version import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -136,6 +137,11 @@ def test_the_oldest_torch_and_timm_that_are_tested_are_those_that_the_package_as
 def test_the_version_is_told_once_and_the_changelog_begins_with_it():
     assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == __version__
     assert f"version: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_the_project_has_one_address():
+    assert (PROJECT["urls"]["Homepage"], PROJECT["urls"]["Issues"]) == (REPOSITORY, ISSUES)
+    assert f"repository-code: {REPOSITORY}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_what_the_package_offers_comes_when_it_is_asked_for():

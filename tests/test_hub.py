@@ -4,6 +4,7 @@ import html
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -23,6 +24,8 @@ from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, 
 from PIL import Image
 
 import wrn_hub
+from wrn_hub.cards.sample import SAMPLE, sample_of
+from wrn_hub.cards.timm_card import PHOTOGRAPH
 from wrn_hub.errors import UserError
 from wrn_hub.facts import DATASETS
 from wrn_hub.hub import serve as serve_module
@@ -30,7 +33,6 @@ from wrn_hub.hub.rows import rows
 from wrn_hub.hub.serve import application, serve
 from wrn_hub.hub.store import FolderStore, NotFound
 from wrn_hub.models.export import save_model
-from wrn_hub.weights import staged
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "wrn_16_2.cifar10"
@@ -245,24 +247,20 @@ print(json.dumps(classify("image.png")))
     assert [entry["score"] for entry in said] == pytest.approx(probabilities.sort(descending=True).values[:5].tolist())
 
 
-@pytest.mark.parametrize("folder", staged(ROOT / "model_cards"), ids=lambda folder: folder.name)
-def test_every_snippet_of_a_card_runs_against_it(endpoint, folder, tmp_path):
-    """As they stand, one after the other, where nothing but an image.png lies."""
-    snippets = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
-    assert snippets
-    Image.linear_gradient("L").convert("RGB").save(tmp_path / "image.png")
-    run_all = "import json, sys\nfor snippet in json.loads(sys.argv[1]): exec(snippet, {'__name__': '__main__'})"
-    assert client(endpoint, tmp_path, run_all, json.dumps(snippets))
-
-
 @pytest.mark.parametrize("arch", ["wrn_50_2"])  # the page of wrn_101_2 has the same text, and takes twice the time
 def test_every_snippet_of_a_page_of_timms_weights_runs_against_it(arch, tmp_path):
-    """Against a hub with repositories of timm's names, whose weights are random: the page as it stands."""
+    """Against a hub with repositories of timm's names, whose weights are random: the page as it stands, but for the
+    photograph's address, which leads to a picture there."""
     repository = timm.get_pretrained_cfg(arch).hf_hub_id.removeprefix("timm/")
     name, _, tag = repository.partition(".")
     save_model(timm.create_model(name), tmp_path / "models" / repository, tag=tag, half=True)
     with served(application(FolderStore(tmp_path / "models", "timm"))) as address:
-        test_every_snippet_of_a_card_runs_against_it(address, ROOT / "model_cards" / arch, tmp_path)
+        shutil.copy(sample_of(), tmp_path / "models" / repository / SAMPLE)
+        page = (ROOT / "model_cards" / arch / "README.md").read_text()
+        page = page.replace(PHOTOGRAPH, f"{address}/timm/{repository}/resolve/main/{SAMPLE}")
+        snippets = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+        run_all = "import json, sys\nfor snippet in json.loads(sys.argv[1]): exec(snippet, {'__name__': '__main__'})"
+        assert client(address, tmp_path, run_all, json.dumps(snippets))
 
 
 def ask(endpoint: str, method: str, path: str, **headers: str):

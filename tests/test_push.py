@@ -63,7 +63,8 @@ def test_a_training_is_published_and_loads_from_there(hub, run):
     files = hub.store.revision("models", "ada/mine").files
     assert published == f"ada/mine@{hub.store.revision('models', 'ada/mine').commit}"
     assert files.keys() == {
-        ".gitattributes", "README.md", "args.json", "config.json", "metrics.csv", "model.safetensors"}
+        ".gitattributes", "README.md", "args.json", "config.json", "metrics.csv", "model.safetensors",
+        "sample.png"}
     theirs = timm.create_model("hf-hub:ada/mine", pretrained=True).eval()
     mine = timm.create_model(f"local-dir:{run / 'model'}", pretrained=True).eval()
     images = torch.randn(2, 3, 8, 8)
@@ -74,6 +75,14 @@ def test_a_training_is_published_and_loads_from_there(hub, run):
         ModelSource.parse("hf-hub:ada/nothing")
     sent = len(hub.writes)
     assert push(run, "ada/mine") == published and len(hub.writes) == sent  # a second time sends nothing
+
+
+def test_the_lines_of_the_card_work_as_they_stand(hub, run, capsys):
+    push(run, "ada/mine")
+    (snippet,) = re.findall(r"```python\n(.*?)```", user_card(run, "ada/mine"), re.DOTALL)
+    exec(snippet, {})
+    lines = capsys.readouterr().out.splitlines()[-3:]
+    assert {line.split(" ")[0] for line in lines} <= set(class_names(timm.create_model(f"local-dir:{run / 'model'}")))
 
 
 def test_what_else_the_repository_holds_stays(hub, run):
@@ -114,7 +123,9 @@ def test_the_card_says_what_was_measured_and_how(run):
 def test_the_card_names_what_it_was_fine_tuned_from(run, settings, base, start):
     change(run, **settings)
     card = user_card(run, "ada/mine")
-    assert metadata(card).get("base_model") == base and start in card
+    found = metadata(card)
+    assert found.get("base_model") == base and start in card
+    assert found.get("base_model_relation") == ("finetune" if base else None)
 
 
 def test_the_card_names_the_teachers_without_their_place_on_the_machine(run):
@@ -175,7 +186,7 @@ def test_nothing_else_of_the_folder_is_published(hub, run):
     (run / "model" / "hosts").symlink_to("/etc/hosts")
     push(run, "ada/mine")
     assert hub.store.revision("models", "ada/mine").files.keys() == {
-        ".gitattributes", "README.md", "args.json", "config.json", "metrics.csv", "model.safetensors"}
+        ".gitattributes", "README.md", "args.json", "config.json", "metrics.csv", "model.safetensors", "sample.png"}
 
 
 @pytest.mark.parametrize("name", ["args.json", "metrics.csv", "model", "model/config.json", "model/model.safetensors"])

@@ -1,10 +1,17 @@
-"""What is known about each dataset, once: where it lies on the Hub, its statistics, its class names."""
+"""What is known once: of each dataset where it lies, its statistics and class names; and this project's own address."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .errors import UserError
 
-__all__ = ["DATASETS", "DEFAULT_TAG", "KNOWN", "DatasetFacts", "check_mean_std", "mean_std"]
+__all__ = [
+    "DATASETS", "DEFAULT_TAG", "ISSUES", "KNOWN", "ORGANISATION", "REPOSITORY", "DatasetFacts", "check_mean_std",
+    "mean_std"]
+
+# where the code lies, where to ask about it, and under whose name the weights are on the Hub
+REPOSITORY = "https://github.com/wrn-hub/wrn_hub"
+ISSUES = f"{REPOSITORY}/issues"
+ORGANISATION = "wrn-hub"
 
 
 @dataclass(frozen=True)

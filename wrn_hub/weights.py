@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import UserError, first_line
+from .facts import REPOSITORY
 from .files import locked, read_json, write_whole
 from .logs import quiet
 
@@ -33,8 +34,6 @@ __all__ = [
     "MANIFEST", "WeightsError", "asking_the_hub", "download", "elsewhere", "endpoint_problem", "file_sha256",
     "local_file", "published_id", "quiet_retries", "read_manifest", "say_what_is_asked", "search_path", "staged",
     "update_manifest", "verified_cfg"]
-
-REPOSITORY = "https://github.com/wrn-hub/wrn_hub"
 
 _log = logging.getLogger(__name__)
 _PACKAGE = Path(__file__).resolve().parent

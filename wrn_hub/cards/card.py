@@ -22,15 +22,16 @@ from ..evaluation.corruptions import KINDS
 from ..evaluation.kept import unpacked
 from ..evaluation.options import CORRUPTED_IMAGES
 from ..evaluation.results import Results
-from ..facts import KNOWN, DatasetFacts
+from ..facts import KNOWN, ORGANISATION, DatasetFacts
 from ..files import read_csv, read_json, read_tensors, write_whole
 from ..weights import MANIFEST, file_sha256
 from . import plots
 from .command import train_command
 from .markdown import megabytes, percent, render, table
-from .metadata import check_metadata, check_text, front_matter
-from .origin import changes, earlier_epochs, origin, public_names
+from .metadata import check_metadata, check_text, finetuned, front_matter
+from .origin import base_model, changes, earlier_epochs, origin, public_names
 from .reported import OUR_PREPROCESSING, Reported, reported
+from .sample import SAMPLE, sample_of
 from .standing import SHORT_EPOCHS, SHORT_POINTS, behind, standing
 from .variants import speeds
 
@@ -40,18 +41,31 @@ PICTURES = {
     "curve.png": "Accuracy by epoch on the training images, with their augmentation, and on the test split",
     "per_class.png": "Accuracy of every class",
     "confusion.png": "Which classes are taken for which, in % of the images of the true class",
-    "reliability.png": "Accuracy by confidence, and the number of images with that confidence",
+    "reliability.png": "Accuracy by confidence with its 95 % intervals, and the number of images with that confidence",
     "corruptions.png": "Accuracy on corrupted images by kind and severity",
     "worst.png": "The mistakes made with the least probability for the true class: what is true, and what was said",
 }
 
 # where there are more classes than a picture can name
-_MOST_NAMED = 100
+_MOST_NAMED = 20
 _PICTURES_OF_MANY = {
     **PICTURES,
     "per_class.png": "Accuracy of the classes: of all, and of the worst by name",
     "confusion.png": "The classes that are most often taken for one other, in % of the images of the true class",
 }
+_MOST_PAIRS = 20
+
+# The rule of formats: a page shows the PNG, which every viewer shows; beside it lies the same drawing as SVG, sharp at
+# any size, to which the picture links. Photographs are kept as PNG alone.
+_PHOTOGRAPHS = ("worst.png",)
+
+
+def _drawing(picture: str) -> str | None:
+    """The SVG beside a picture; None where it shows photographs."""
+    return None if picture in _PHOTOGRAPHS else picture.removesuffix(".png") + ".svg"
+
+
+_FILES = [name for picture in PICTURES for name in (picture, _drawing(picture)) if name]
 
 _REMAKE = "run scripts/maintain/make_cards.py"
 
@@ -82,6 +96,11 @@ class Staged:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def repo_id(self) -> str:
+        """Of the Hub repository that the folder is, or is to be."""
+        return f"{ORGANISATION}/{self.name}"
 
     @property
     def arch(self) -> str:
@@ -163,24 +182,36 @@ class Staged:
         return self._tensors("worst.safetensors", "images", "index")
 
 
+def _metrics(results: Results) -> list[tuple[str, str, float | None]]:
+    """(type, name, value) of what the Hub is told was measured, None where it wasn't; each type is of one measure."""
+    corruptions = results.corruptions
+    few = f"; the first {corruptions.images:,} images, all kinds and severities" if corruptions else ""
+    return [
+        ("accuracy", "top-1 accuracy", 100 * results.top1),
+        ("top_5_accuracy", "top-5 accuracy", 100 * results.top5 if results.top5 is not None else None),
+        ("nll", "negative log-likelihood, nats", results.nll),
+        ("ece", "expected calibration error, 15 bins, %", 100 * results.ece),
+        ("corruption_accuracy", f"top-1 accuracy on corrupted images, %{few}",
+         100 * corruptions.mean if corruptions else None)]
+
+
 def _head(staged: Staged, short_run: bool) -> str:
     results, facts = staged.results, staged.facts
-    values = [("top-1 accuracy", results.top1)]
-    if results.top5 is not None:
-        values.append(("top-5 accuracy", results.top5))
+    base = base_model(staged.settings, ORGANISATION)
     return front_matter(ModelCardData(
         license="apache-2.0",
         library_name="timm",
         pipeline_tag="image-classification",
         tags=["image-classification", "timm", "transformers", "wide-resnet", *(["short-run"] if short_run else [])],
         datasets=[facts.hub_id],
+        **(finetuned(base) if base != staged.repo_id else {}),  # else a training went on from its own weights
         model_name=staged.name,
         eval_results=[
             EvalResult(
                 task_type="image-classification", task_name="Image Classification", dataset_name=staged.tag,
                 dataset_type=facts.hub_id, dataset_config=facts.config, dataset_split=results.dataset.split,
-                metric_type="accuracy", metric_value=round(100 * value, 2), metric_name=name)
-            for name, value in values]))
+                metric_type=kind, metric_value=round(value, 4 if kind == "nll" else 2), metric_name=name)
+            for kind, name, value in _metrics(results) if value is not None]))
 
 
 def _speed_rows(staged: Staged) -> tuple[list[tuple[str, str]], str | None]:
@@ -307,14 +338,15 @@ def _card_text(staged: Staged) -> str:
     return render(
         "card", **stands,
         head=_head(staged, stands["short_run"]),
-        name=staged.name,
+        name=staged.name, repo_id=staged.repo_id, sample=SAMPLE,
         title=staged.facts.title,
         what=f"WRN-{n}-{k}, a" if n else f"{staged.arch}, a relative of the",
         origin=origin(staged.arch, staged.tag, settings),
         images=results.dataset.images, split=results.dataset.split, precision=results.precision, seeds=seeds,
         measured=_measured(staged), speed_measured=_speed_rows(staged)[1],
         date=results.date[:10], command=results.command,
-        pictures=staged.pictures, corruptions=_corruptions(results), mistakes=len(staged.worst["index"]),
+        pictures=staged.pictures, drawing=_drawing, corruptions=_corruptions(results),
+        mistakes=len(staged.worst["index"]),
         reported=reported_table(reported(staged.arch, staged.tag)),
         size=results.preprocessing.size, mean=tuple(results.preprocessing.mean), std=tuple(results.preprocessing.std),
         num_features=timm.create_model(staged.name, device="meta").num_features,
@@ -355,7 +387,7 @@ def _pictures(staged: Staged) -> dict[str, tuple[Any, tuple[Any, ...]]]:
             plots.reliability_plot, plots.reliability_inputs(metrics.reliability(logits, labels))),
     }
     if len(classes) > _MOST_NAMED:
-        pairs = metrics.most_confused(metrics.confusion(logits, labels))
+        pairs = metrics.most_confused(metrics.confusion(logits, labels), _MOST_PAIRS)
         pictures["per_class.png"] = (plots.many_classes_plot, (metrics.per_class(logits, labels), classes))
         pictures["confusion.png"] = (plots.pairs_plot, (
             [classes[true] for true, _, _ in pairs], [classes[said] for _, said, _ in pairs],
@@ -372,9 +404,12 @@ def _pictures(staged: Staged) -> dict[str, tuple[Any, tuple[Any, ...]]]:
 
 
 def _card_and_pictures(folder: Path) -> tuple[str, dict[str, tuple[Any, tuple[Any, ...]]]]:
+    """The card, and every file of its pictures with how it is drawn."""
     staged = Staged(folder)
     try:
-        return _card_text(staged), _pictures(staged)
+        pictures = _pictures(staged)
+        return _card_text(staged), {
+            name: how for picture, how in pictures.items() for name in (picture, _drawing(picture)) if name}
     except UserError:
         raise
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
@@ -383,7 +418,7 @@ def _card_and_pictures(folder: Path) -> tuple[str, dict[str, tuple[Any, tuple[An
 
 
 def write_card(folder: Path) -> None:
-    """Make README.md and the pictures of a staged model; a picture that is up to date stays as it is.
+    """Make README.md and the pictures of a staged model, and put its sample there; what is up to date stays as it is.
 
     Raises:
         UserError: a file is missing or damaged, or they don't belong together; nothing was changed then.
@@ -392,9 +427,14 @@ def write_card(folder: Path) -> None:
     for name, (draw, inputs) in pictures.items():
         if plots.digest_of(folder / name) != plots.digest(*inputs):
             plots.save(folder / name, draw, *inputs)
-    for name in PICTURES.keys() - pictures.keys():  # of what was measured earlier, and no more
+    for name in set(_FILES) - pictures.keys():  # of what was measured earlier, and no more
         (folder / name).unlink(missing_ok=True)
+    write_whole(folder / SAMPLE, _sample(folder))
     write_whole(folder / "README.md", text)
+
+
+def _sample(folder: Path) -> bytes:
+    return sample_of(folder.name.partition(".")[2]).read_bytes()
 
 
 def check_card(folder: Path) -> list[str]:
@@ -407,8 +447,11 @@ def check_card(folder: Path) -> list[str]:
     readme = folder / "README.md"
     if not readme.is_file() or readme.read_bytes() != text.encode():
         wrong.append(f"{folder.name}/README.md is stale: {_REMAKE}")
-    for name in PICTURES:
+    for name in _FILES:
         current = plots.digest(*pictures[name][1]) if name in pictures else None
         if plots.digest_of(folder / name) != current:
             wrong.append(f"{folder.name}/{name} is stale: {_REMAKE}")
+    sample = folder / SAMPLE
+    if not sample.is_file() or sample.read_bytes() != _sample(folder):
+        wrong.append(f"{folder.name}/{SAMPLE} is stale: {_REMAKE}")
     return wrong

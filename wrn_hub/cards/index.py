@@ -4,12 +4,15 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from ..errors import UserError
 from ..evaluation.speed_table import SpeedTable
 from ..facts import DATASETS
-from ..files import write_whole
+from ..files import read_text, write_whole
 from ..weights import staged
 from . import plots
 from .card import check_card, write_card
+from .frontier_plot import Point, frontier_plot
+from .head import split_head
 from .markdown import megabytes, percent, render
 from .metadata import check_metadata, check_text
 from .standing import SHORT_EPOCHS, SHORT_POINTS
@@ -20,10 +23,15 @@ from .variants import table as variant_rows
 __all__ = ["check_cards", "frontier", "index_text", "write_cards"]
 
 _TITLES = {**{name: facts.title for name, facts in DATASETS.items()}, "imagenet": "ImageNet"}
-_MEASURES = ("parameters", "multiply-accumulates of one image", "inference, images/s")
+# Picture -> what accuracy is shown against, in the order of a point's costs, and whether more of it costs less.
+_FRONTIERS = {
+    "frontier": ("parameters", False),
+    "frontier_macs": ("multiply-accumulates of one image", False),
+    "frontier_speed": ("inference, images/s", True),
+}
 
 
-def frontier() -> dict[str, list[plots.Point]]:
+def frontier() -> dict[str, list[Point]]:
     """Dataset -> what its nets reach and cost, for datasets of small images of which four or more nets are known."""
     points = defaultdict(list)
     for row in variant_rows():
@@ -34,7 +42,7 @@ def frontier() -> dict[str, list[plots.Point]]:
         for accuracy, measured in ((row["top1"], True), (row["reported"], False)):
             if accuracy is not None:
                 points[_TITLES[row["dataset"]]].append(
-                    plots.Point(label, round(100 * (1 - accuracy), 4), measured, costs))
+                    Point(label, round(100 * (1 - accuracy), 4), measured, costs))
     return {title: some for title, some in points.items() if len(some) >= 4}
 
 
@@ -90,8 +98,34 @@ def _width_rows(measured: SpeedTable) -> list[list[str]]:
     return rows
 
 
-def index_text() -> str:
-    """The README.md of ``model_cards``: every registered variant, those without weights too, by size."""
+def _studies(root: Path) -> list[dict[str, str]]:
+    """What was studied, from the pages below ``studies``: title, where the page lies, and its first sentence."""
+    found = []
+    for page in sorted(root.glob("studies/*/README.md")):
+        title, *rest = (part.strip() for part in split_head(read_text(page))[1].strip().split("\n\n"))
+        first = next((part for part in rest if part[:1].isalnum()), "")  # no heading, picture, table or code
+        if not title.startswith("# ") or not first:
+            raise UserError(f"{page} needs a title (# ...) as its first line, and a sentence after an empty one")
+        plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", " ".join(first.split()))  # links would lead elsewhere from here
+        sentence = re.split(r"(?<=[.!?]) (?=[A-Z])", plain)[0]
+        found.append({"title": title[2:], "path": page.relative_to(root).as_posix(), "says": sentence})
+    return found
+
+
+def _frontiers() -> dict[str, tuple[Any, ...]]:
+    """File -> what is drawn there."""
+    points = frontier()
+    return {
+        f"{name}.{kind}": (points, measure, column, more_is_better)
+        for column, (name, (measure, more_is_better)) in enumerate(_FRONTIERS.items()) for kind in ("png", "svg")}
+
+
+def index_text(root: Path) -> str:
+    """The README.md of ``model_cards``: every registered variant, those without weights too, by size.
+
+    Args:
+        root: The folder, whose studies are listed.
+    """
     rows, notes, speed = variant_rows(), _Notes(), speeds()
     datasets = [
         {"title": title, "rows": [_accuracy_cells(row, notes) for row in rows if row["dataset"] == name]}
@@ -100,7 +134,8 @@ def index_text() -> str:
     return render(
         "index", datasets=[dataset for dataset in datasets if dataset["rows"]], nets=list(nets.values()),
         notes=list(notes), speed=vars(speed) if speed else None, width_rows=_width_rows(speed) if speed else [],
-        short_epochs=SHORT_EPOCHS, short_points=SHORT_POINTS)
+        short_epochs=SHORT_EPOCHS, short_points=SHORT_POINTS, studies=_studies(root),
+        frontiers={name: measure for name, (measure, _) in _FRONTIERS.items()})
 
 
 def write_cards(root: Path) -> list[str]:
@@ -114,10 +149,10 @@ def write_cards(root: Path) -> list[str]:
         write_card(folder)
     for arch in timm_cards():
         write_whole(root / arch / "README.md", timm_card_text(arch))
-    points = frontier()
-    if plots.digest_of(root / "frontier.png") != plots.digest(points, _MEASURES):
-        plots.save(root / "frontier.png", plots.frontier_plot, points, _MEASURES)
-    write_whole(root / "README.md", index_text())
+    for name, inputs in _frontiers().items():
+        if plots.digest_of(root / name) != plots.digest(*inputs):
+            plots.save(root / name, frontier_plot, *inputs)
+    write_whole(root / "README.md", index_text(root))
     return [f"{name}/README.md" for name in (*(folder.name for folder in folders), *timm_cards())] + ["README.md"]
 
 
@@ -125,11 +160,11 @@ def check_cards(root: Path) -> list[str]:
     """What is stale or wrong below ``root``, a line each; empty where all is well."""
     wrong = [line for folder in staged(root) for line in check_card(folder)]
     pages = {f"{arch}/README.md": timm_card_text(arch) for arch in timm_cards()}
-    for name, text in {**pages, "README.md": index_text()}.items():
+    for name, text in {**pages, "README.md": index_text(root)}.items():
         problems = check_text(text) + (check_metadata(text) if name in pages else [])
         wrong += [f"{name}: {line}" for line in problems]
         if not (root / name).is_file() or (root / name).read_bytes() != text.encode():
             wrong.append(f"{name} is stale: run scripts/maintain/make_cards.py")
-    if plots.digest_of(root / "frontier.png") != plots.digest(frontier(), _MEASURES):
-        wrong.append("frontier.png is stale: run scripts/maintain/make_cards.py")
+    wrong += [f"{name} is stale: run scripts/maintain/make_cards.py" for name, inputs in _frontiers().items()
+              if plots.digest_of(root / name) != plots.digest(*inputs)]
     return wrong

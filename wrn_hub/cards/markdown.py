@@ -5,6 +5,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from ..facts import ISSUES, ORGANISATION, REPOSITORY
+
 __all__ = ["listed", "megabytes", "percent", "render", "table"]
 
 MIB = 2**20
@@ -49,7 +51,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("wrn_hub.cards"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True)
-    environment.globals["table"] = table
+    environment.globals |= {"table": table, "repository": REPOSITORY, "issues": ISSUES, "organisation": ORGANISATION}
     environment.filters |= {
         "percent": percent, "count": "{:,}".format, "listed": listed, "flow": lambda text: " ".join(text.split())}
     return environment

@@ -13,7 +13,7 @@ from huggingface_hub import ModelCardData
 from ..errors import UserError
 from .head import parse_head, split_head
 
-__all__ = ["check_metadata", "check_text", "front_matter", "read_metadata"]
+__all__ = ["check_metadata", "check_text", "finetuned", "front_matter", "read_metadata"]
 
 # identifiers that the Hub knows; a licence that isn't among them is "other", with license_name and license_link
 LICENSES = frozenset((
@@ -23,13 +23,20 @@ LICENSES = frozenset((
     "mpl-2.0", "epl-2.0", "openrail", "openrail++", "pddl", "odc-by", "odbl", "unknown", "other"))
 FIELDS: dict[str, type | tuple[type, ...]] = {
     "license": str, "library_name": str, "pipeline_tag": str, "tags": list, "datasets": list, "metrics": list,
-    "base_model": (str, list), "language": (str, list), "license_name": str, "license_link": str, "model-index": list}
+    "base_model": (str, list), "base_model_relation": str, "language": (str, list), "license_name": str,
+    "license_link": str, "model-index": list}
+RELATIONS = ("finetune", "adapter", "merge", "quantized")  # that a model may have to its base
 _REPOSITORY = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]{0,95}")
 
 
 def front_matter(metadata: ModelCardData) -> str:
     """The YAML head of a card, between its two lines of dashes, its fields in the order of :data:`FIELDS`."""
     return f"---\n{metadata.to_yaml(original_order=list(FIELDS))}\n---\n"
+
+
+def finetuned(base: str | None) -> dict[str, Any]:
+    """What a head says of the weights that a training began with: their Hub id, where it is known."""
+    return {"base_model": base, "base_model_relation": "finetune"} if base else {}
 
 
 def read_metadata(text: str) -> Any:
@@ -68,6 +75,9 @@ def check_metadata(text: str) -> list[str]:
     datasets = metadata.get("datasets", [])
     if not _texts(datasets) or not all(_REPOSITORY.fullmatch(name) for name in datasets):
         wrong.append(f"datasets: {datasets!r} is not a list of ids on the Hub")
+    relation = metadata.get("base_model_relation")
+    if relation is not None and (relation not in RELATIONS or "base_model" not in metadata):
+        wrong.append(f"base_model_relation: {relation!r}, allowed is one of {', '.join(RELATIONS)}, with a base_model")
     if "model-index" in metadata:
         wrong += _check_index(metadata["model-index"])
     return wrong

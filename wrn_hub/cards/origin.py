@@ -2,13 +2,37 @@
 from pathlib import Path
 from typing import Any
 
-__all__ = ["changes", "earlier_epochs", "origin", "public_names", "teaching"]
+from ..weights import MANIFEST
+
+__all__ = ["base_model", "changes", "earlier_epochs", "origin", "public_names", "teaching"]
 
 
 def public_names(value: Any) -> list[str]:
     """Models by their names, without the folders of somebody's machine."""
     several = [value] if isinstance(value, str) else value or []
     return [name if name.startswith("hf-hub:") else Path(name.removeprefix("local-dir:")).name for name in several]
+
+
+def base_model(settings: dict[str, Any], organisation: str | None = None) -> str | None:
+    """Hub id of the weights that a training began with, as far as they are on the Hub.
+
+    Args:
+        settings: The run's args.json.
+        organisation: Whose the weights of this package are, for a card that is published with them; for any other card
+            they are on the Hub if a publication is on record.
+    """
+    import timm  # with torch, which the rest here needs as little as who imports it
+
+    model = settings["model"]
+    if model.startswith("hf-hub:"):
+        return model.removeprefix("hf-hub:").partition("@")[0]
+    if not settings.get("pretrained") or ":" in model or not timm.is_model(model):
+        return None
+    cfg = timm.get_pretrained_cfg(model)
+    name, hub_id = f"{cfg.architecture}.{cfg.tag}", (cfg.hf_hub_id or "").partition("@")[0]
+    if organisation and name in MANIFEST:
+        return f"{organisation}/{name}"
+    return f"{hub_id}{name}" if hub_id == "timm/" else hub_id or None
 
 
 def origin(arch: str, tag: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -23,7 +47,7 @@ def origin(arch: str, tag: str, settings: dict[str, Any]) -> dict[str, Any]:
         ``how``, for a sentence that goes on with "on CIFAR-10"; ``start``, what the weights were to begin with, or
         None; and what :func:`teaching` says.
     """
-    import timm  # with torch, which the rest here needs as little as who imports it
+    import timm
 
     model = str(settings.get("model", arch))
     started = settings.get("pretrained") or ":" in model

@@ -8,6 +8,7 @@ import timm
 from huggingface_hub import ModelCardData
 from timm.models import get_arch_pretrained_cfgs
 
+from ..facts import REPOSITORY
 from .card import reported_table
 from .markdown import render
 from .metadata import front_matter
@@ -16,10 +17,20 @@ from .variants import variants
 
 __all__ = ["timm_card_text", "timm_cards"]
 
+PHOTOGRAPH = "https://huggingface.co/datasets/huggingface/documentation-images/resolve/main/beignets-task-guide.png"
+
 
 def timm_cards() -> list[str]:
     """The architectures whose weights are timm's."""
     return [variant.name for variant in variants() if variant.size > 32 and variant.weights]
+
+
+def _licence(arch: str, licences: set[str]) -> dict[str, Any]:
+    """What the page's head says of the licence; where the weights have several, which has which stands in its table."""
+    if len(licences) == 1:
+        return {"license": licences.pop()}
+    return {"license": "other", "license_name": "-or-".join(sorted(licences)),
+            "license_link": f"{REPOSITORY}/blob/main/model_cards/{arch}/README.md#weights"}
 
 
 def timm_card_text(arch: str) -> str:
@@ -37,11 +48,12 @@ def timm_card_text(arch: str) -> str:
     return render(
         "timm_card",
         head=front_matter(ModelCardData(
-            license=default.license, library_name="timm", pipeline_tag="image-classification",
-            tags=["image-classification", "timm", "transformers", "wide-resnet"], datasets=["ILSVRC/imagenet-1k"],
+            **_licence(arch, {cfg.license for cfg in cfgs.values()}), library_name="timm",
+            pipeline_tag="image-classification", tags=["image-classification", "timm", "transformers", "wide-resnet"],
+            datasets=["ILSVRC/imagenet-1k"],
             base_model=[cfg.hf_hub_id for cfg in cfgs.values()])),
-        arch=arch, depth=arch.split("_")[1], tag=default.tag, hub_id=default.hf_hub_id, size=variant.size,
-        num_features=features, weights=weights,
+        arch=arch, depth=arch.split("_")[1], tag=default.tag, hub_id=default.hf_hub_id, photograph=PHOTOGRAPH,
+        size=variant.size,        num_features=features, weights=weights,
         reported=reported_table(sorted(reported(arch, "imagenet"), key=lambda entry: entry.error)),
         counts=[
             ("parameters", f"{variant.parameters:,}"),

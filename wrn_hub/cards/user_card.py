@@ -4,7 +4,6 @@ from typing import Any
 
 import timm
 from huggingface_hub import EvalResult, ModelCardData
-from timm.models import get_pretrained_cfg
 
 from ..errors import UserError, first_line
 from ..facts import DATASETS
@@ -12,8 +11,9 @@ from ..files import read_csv, read_json
 from ..training.options import PLACES
 from .command import train_command
 from .markdown import render
-from .metadata import front_matter
-from .origin import changes, teaching
+from .metadata import finetuned, front_matter
+from .origin import base_model, changes, teaching
+from .sample import SAMPLE
 
 __all__ = ["shareable_settings", "user_card"]
 
@@ -39,18 +39,6 @@ def _hub_dataset(settings: dict[str, Any]) -> str | None:
             return facts.hub_id
     through_hub = dataset.count("/") == 1 and not settings["data_dir"]
     return dataset if through_hub and shareable_settings(settings)["dataset"] == dataset else None
-
-
-def _base_model(settings: dict[str, Any]) -> str | None:
-    """Hub id of the weights that the training started from, as far as they are on the Hub."""
-    model = settings["model"]
-    if model.startswith("hf-hub:"):
-        return model.removeprefix("hf-hub:").partition("@")[0]
-    if not settings["pretrained"] or ":" in model or not timm.is_model(model):
-        return None
-    cfg = get_pretrained_cfg(model)
-    hub_id = (cfg.hf_hub_id or "").partition("@")[0]
-    return f"{hub_id}{cfg.architecture}.{cfg.tag}" if hub_id == "timm/" else hub_id or None
 
 
 def _start(settings: dict[str, Any], base: str | None) -> str:
@@ -91,7 +79,7 @@ def user_card(run: Path, repo_id: str) -> str:
 def _card(repo_id: str, settings: dict[str, Any], config: dict[str, Any], accuracy: float, held_out: bool) -> str:
     shown = shareable_settings(settings)
     dataset, arch, cfg = shown["dataset"], config["architecture"], config["pretrained_cfg"]
-    on_hub, base = _hub_dataset(settings), _base_model(settings)
+    on_hub, base = _hub_dataset(settings), base_model(settings)
     ours = arch in [*timm.list_models(module="wide_resnet"), *timm.list_models(module="wide_resnet_in1k")]
     classes = config.get("label_names") or cfg.get("label_names") or []
     name = repo_id.partition("/")[2]
@@ -104,7 +92,7 @@ def _card(repo_id: str, settings: dict[str, Any], config: dict[str, Any], accura
         pipeline_tag="image-classification",
         tags=["image-classification", "timm", *(["wide-resnet"] if ours else [])],
         datasets=[on_hub] if on_hub else None,
-        base_model=base,
+        **finetuned(base),
         model_name=name,
         eval_results=[EvalResult(
             task_type="image-classification", task_name="Image Classification", dataset_type=on_hub or dataset,
@@ -113,7 +101,7 @@ def _card(repo_id: str, settings: dict[str, Any], config: dict[str, Any], accura
     return render(
         "user_card",
         head=front_matter(metadata),
-        name=name, arch=arch, repo_id=repo_id, ours=ours, start=_start(settings, base),
+        name=name, arch=arch, repo_id=repo_id, sample=SAMPLE, ours=ours, start=_start(settings, base),
         teaching=teaching(settings), changes=changes(settings),
         dataset=f"`{on_hub}`" if on_hub else f"the dataset `{dataset}`",
         accuracy=accuracy, where=where,

@@ -11,6 +11,7 @@ from typing import Any
 from huggingface_hub import HfApi
 
 from ..cards.card import check_card
+from ..cards.sample import SAMPLE
 from ..errors import UserError, nearest
 from ..files import read_text
 from ..version import __version__
@@ -22,10 +23,11 @@ from .store import CARD, CONFIG, ORGANISATION, WEIGHTS, File, repository_files
 __all__ = ["COLLECTION", "Publication", "plan", "publish"]
 
 COLLECTION = "Wide Residual Networks"
-# What a repository is made of, beside the pictures that its card shows; whatever else lies in the folder stays here.
+# What a repository is made of, beside the pictures that its card shows or links to; whatever else lies in the folder
+# stays here.
 _KNOWN = (CARD, CONFIG, WEIGHTS, "args.json", "metrics.csv", "results.json", "results.seed*.json", "logits.safetensors",
-          "worst.safetensors")
-_PICTURE = re.compile(r"!\[[^\]]*\]\(([\w.-]+\.(?:png|svg))\)")
+          "worst.safetensors", SAMPLE)
+_PICTURE = re.compile(r"\]\(([\w.-]+\.(?:png|svg))\)")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from huggingface_hub import HfApi
 
 from ..cards.head import parse_head, split_head
+from ..cards.sample import SAMPLE, sample_of
 from ..cards.user_card import shareable_settings, user_card
 from ..errors import UserError, first_line
 from ..files import read_json, write_whole
@@ -29,8 +30,9 @@ def check_push(repo_id: str) -> None:
 def push(run: str | Path, repo_id: str) -> str:
     """Publish a finished training, and check what the Hub gives back.
 
-    Sent are the model, its card, the settings and the curve, and nothing else that lies in the folder. Other files
-    that the repository holds stay; a card is replaced, since it states the accuracy of other weights.
+    Sent are the model, its card with a sample image, the settings and the curve, and nothing else that lies in the
+    folder. Other files that the repository holds stay; a card is replaced, since it states the accuracy of other
+    weights.
 
     Args:
         run: Output folder of the training.
@@ -83,5 +85,6 @@ def _gather(run: Path, repo_id: str, folder: Path) -> None:
     folder.mkdir()
     for name in (f"model/{CONFIG}", f"model/{WEIGHTS}", "metrics.csv"):
         shutil.copyfile(run / name, folder / Path(name).name)
+    shutil.copyfile(sample_of(), folder / SAMPLE)
     write_whole(folder / CARD, card)
     write_whole(folder / "args.json", json.dumps(shared, indent=2) + "\n")

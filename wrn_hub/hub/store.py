@@ -14,11 +14,11 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ..errors import UserError
+from ..facts import ORGANISATION
 
 __all__ = ["ORGANISATION", "RESERVED", "File", "FolderStore", "NotFound", "Revision", "Store"]
 
-ORGANISATION = "wrn-hub"
-RESERVED = ("api", "compare", "datasets")  # first parts of the hub's own addresses; "-" begins no name
+RESERVED = ("api", "compare", "datasets", "frontier")  # first parts of the hub's own addresses; "-" begins no name
 CARD, WEIGHTS, CONFIG = "README.md", "model.safetensors", "config.json"
 _log = logging.getLogger(__name__)
 
