@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--org", help="organisation that the models are served under (wrn-hub)")
     args = parser.parse_args()
 
+    from .. import models  # noqa: F401  registers those that the pages list
     from ..hub.serve import serve
     from ..hub.store import ORGANISATION, FolderStore
 
