@@ -98,7 +98,7 @@ def _ways(
 ) -> dict[str, tuple[nn.Module, dict[str, Any] | None]]:
     """Rival -> (its net, arguments of :func:`forward_steps`, or None where the net is a session of onnxruntime's)."""
     ours, theirs = source.create(False, num_classes=10), pytorchcv_net(source.name, options.image_size)
-    fast, freezes = options.precision, freezes(device, options.quick)
+    fast, frozen = options.precision, freezes(device, options.quick)
     ways: dict[str, tuple[nn.Module, dict[str, Any] | None]] = {}
     for precision in dict.fromkeys(("fp32", fast)):
         for channels_last, folded in ((False, False), (True, False), (True, True)):
@@ -109,7 +109,7 @@ def _ways(
         if device.type == "cpu" and computes(_DTYPES[precision]):
             ways[f"{precision}, channels_last, folded, Winograd"] = (
                 ours, dict(precision=precision, channels_last=True, folded=True, by_winograd=True))
-        if freezes:
+        if frozen:
             ways[f"{precision}, compiled with freezing"] = (
                 ours, dict(precision=precision, channels_last=True, compile="freezing"))
     if device.type == "cuda" or options.compile != "none":
