@@ -2,13 +2,14 @@
 import json
 import re
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from wrn_hub.benchmark.inference import pytorchcv_net
+from wrn_hub.benchmark.inference import freezes, pytorchcv_net
 from wrn_hub.benchmark.measure import Rival, paired_ratio, race, steps_for, training_flops
 from wrn_hub.benchmark.options import BenchmarkOptions
 from wrn_hub.benchmark.report import Benchmark, markdown, readme_section
@@ -16,6 +17,7 @@ from wrn_hub.cards.plots import digest_of
 from wrn_hub.errors import UserError
 from wrn_hub.evaluation.memory import peak_memory
 from wrn_hub.kernels.winograd import computes
+from wrn_hub.models.build import compiled
 from wrn_hub.models.wide_resnet import wide_resnet
 from wrn_hub.training.options import TrainOptions
 from wrn_hub.training.trainer import uses_winograd
@@ -147,6 +149,23 @@ def test_pytorchcv_is_compared_where_it_has_the_net():
     assert sum(p.numel() for p in theirs.parameters()) == pytest.approx(691_674, rel=0.01)
     assert pytorchcv_net("wrn_16_2", 16) is None
     assert pytorchcv_net("preresnet_164", 32) is pytorchcv_net("resnet18", 32) is None
+
+
+def test_torch_compile_with_freezing_is_a_rival_where_there_is_a_compiler(monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setenv("CXX", sys.executable)
+    assert freezes(CPU, quick=False) and not caplog.text
+    assert not freezes(CPU, quick=True) and "left out of a rehearsal" in caplog.text
+    monkeypatch.setenv("CXX", "none++")
+    assert not freezes(CPU, quick=False) and "left out: no C++ compiler (none++)" in caplog.text
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+def test_a_frozen_net_answers_as_it_did(monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    net, images = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).eval(), torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(compiled(net, "freezing")(images), net(images))
 
 
 @pytest.mark.parametrize(("arguments", "says"), [

@@ -1,6 +1,7 @@
 """Data of one's own, as people have it: photos, a CSV, columns, gray images, saved datasets; tries on a part of it."""
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,19 @@ def table(colours, tmp_path) -> Path:
     return folder
 
 
+@pytest.fixture
+def photos(colours, tmp_path) -> Path:
+    """A folder of images of one's own, to write beside them."""
+    return shutil.copytree(colours, tmp_path / "photos")
+
+
+def paths(photos: Path, split: str = "train") -> datasets.Dataset:
+    """What its images are, and where within it."""
+    return datasets.Dataset.from_list([
+        {"photo": path.relative_to(photos).as_posix(), "kind": path.parent.name}
+        for path in sorted(photos.glob(f"{split}/*/*.png"))])
+
+
 def as_datasets(folder: Path) -> datasets.DatasetDict:
     """The class folders as the datasets library has them, with integer labels and another image and label column."""
     loaded = datasets.load_dataset("imagefolder", data_dir=str(folder))
@@ -83,6 +97,18 @@ def test_saved_datasets_with_columns_of_their_own(finetune, colours, tmp_path):
     columns = ["--image-column", "thumbnail", "--label-column"]
     assert finetune("--dataset", tmp_path / "saved", *columns, "label") == sorted(COLOURS)
     assert finetune("--dataset", tmp_path / "saved", *columns, "number") == ["0", "1", "2"]
+
+
+def test_a_table_of_paths_of_any_name(finetune, photos):
+    """The paths count from the table's folder."""
+    paths(photos).to_csv(photos / "labels.csv")
+    columns = ["--image-column", "photo", "--label-column", "kind"]
+    assert finetune("--dataset", photos / "labels.csv", *columns) == sorted(COLOURS)
+
+
+def test_a_saved_dataset_without_splits(finetune, colours, tmp_path):
+    as_datasets(colours)["train"].remove_columns("thumbnail").save_to_disk(tmp_path / "saved")
+    assert finetune("--dataset", tmp_path / "saved") == sorted(COLOURS)
 
 
 # what is read
@@ -124,6 +150,57 @@ def test_without_splits_a_fifth_of_every_class_is_for_testing_and_always_the_sam
     assert load_files(str(table), "test").fingerprint != test.fingerprint  # in another order
 
 
+def test_of_a_saved_dataset_without_splits_a_fifth_is_for_testing_and_always_the_same(colours, tmp_path, caplog):
+    whole = as_datasets(colours)["train"].remove_columns("thumbnail")
+    whole.save_to_disk(tmp_path / "saved")
+    with caplog.at_level("INFO"):
+        training, test = (load_files(str(tmp_path / "saved"), split) for split in ("train", "test"))
+    assert "saved has no train and test splits: a fifth of every class is for testing" in caplog.text
+    assert np.bincount(training.labels).tolist() == [19, 19, 19] and np.bincount(test.labels).tolist() == [5, 5, 5]
+    pixels = [{data for _, data in images.images} for images in (training, test)]
+    assert not pixels[0] & pixels[1]
+    assert load_files(str(tmp_path / "saved"), "test").fingerprint == test.fingerprint != training.fingerprint
+
+
+def test_tables_and_saved_datasets_of_paths_hold_what_the_folders_hold(colours, photos):
+    named = {"image_column": "photo", "label_column": "kind"}
+    for split in ("train", "test"):
+        rows = paths(photos, split)
+        rows.to_csv(photos / f"{split}.csv")
+        rows.to_json(photos / f"{split}.jsonl")
+        rows.to_parquet(photos / f"{split}.parquet")
+    for split in ("train", "test"):
+        expected = load_dataset(str(colours), split, size=8)
+        for kind in ("csv", "jsonl", "parquet"):
+            assert_same(load_dataset(f"train.{kind}", split, photos, size=8, **named), expected)
+    rows.map(lambda row: {"photo": str(photos / row["photo"])}).save_to_disk(photos / "saved")  # one split, whole paths
+    assert len(load_files(str(photos / "saved"), "train", **named)) == 21 - 3
+    assert len(load_files(str(photos / "train.csv"), "test", **named)) == 21
+
+
+def test_what_is_wrong_with_a_table_of_paths_is_said_in_one_line(photos):
+    (photos / "labels.csv").write_text("path,label\ntest/red/none.png,red\n")
+    with pytest.raises(UserError, match=r"its table names .*/none\.png, and there is no such file"):
+        load_dataset(str(photos / "labels.csv"), "train", size=8)
+    with pytest.raises(UserError, match="no column 'photo', only path, label"):
+        load_dataset("labels.csv", "test", photos, size=8, image_column="photo")
+    (photos / "labels.csv").write_text("here,label\ntest/red/0.png,red\n")
+    with pytest.raises(UserError, match="no Image column among here, label: choose one with --image-column"):
+        load_dataset(str(photos / "labels.csv"), "train", size=8)
+    (photos / "labels.parquet").write_text("path,label\n")
+    with pytest.raises(UserError, match=r"labels.parquet \(train\) can't be loaded through the datasets library: "):
+        load_dataset(str(photos / "labels.parquet"), "train", size=8)
+
+
+def test_a_folder_without_classes_hints_at_its_table(tmp_path):
+    (tmp_path / "pets" / "images").mkdir(parents=True)
+    for name in "ab":
+        Image.new("RGB", (8, 8)).save(tmp_path / "pets" / "images" / f"{name}.png")
+    (tmp_path / "pets" / "labels.csv").write_text("image,label\nimages/a.png,cat\n")
+    with pytest.raises(UserError, match=r"holds one class, 'images'.*; or is .*/labels\.csv, its table of images and"):
+        load_dataset(str(tmp_path / "pets"), "train", size=8)
+
+
 def test_classes_without_an_order_are_sorted_by_number_where_they_are_numbers():
     assert in_order(["10", "9", "-1"]) == ["-1", "9", "10"]
     assert in_order(["b10", "b9", "a"]) == ["a", "b10", "b9"]
@@ -154,10 +231,7 @@ def test_what_is_wrong_with_a_table_is_said_in_one_line(table, colours, tmp_path
     (table / "metadata.csv").write_text(content.replace(",red,", ",,"))
     with pytest.raises(UserError, match="24 of 72 images have no label"):
         load_dataset(str(table), "train", size=8)
-    loaded = as_datasets(colours)
-    loaded["train"].save_to_disk(tmp_path / "saved")  # without splits
-    with pytest.raises(UserError, match=r"has no test split, only train; hold out .*--held-out"):
-        load_dataset(str(tmp_path / "saved"), "test", size=8, image_column="image")
+    as_datasets(colours)["train"].save_to_disk(tmp_path / "saved")
     (tmp_path / "saved" / "dataset_info.json").write_text("{")
     with pytest.raises(UserError, match="can't be loaded through the datasets library: "):
         load_dataset(str(tmp_path / "saved"), "train", size=8, image_column="image")

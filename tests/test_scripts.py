@@ -210,15 +210,30 @@ def test_wrn_hub_predicts_as_the_script_does(wrn_hub_command, run, model, pictur
     assert wrn_hub_command("predict", *arguments) == run("predict", *arguments)
 
 
-@pytest.mark.parametrize("command", ["train", "predict"])
+HEAVY = {"timm", "torch", "accelerate", "datasets"}  # which take seconds to import
+
+
+def loaded_by(start: list) -> tuple[set[str], subprocess.CompletedProcess]:
+    """What a fresh Python imports, at the top, for a command, and how that ended."""
+    ended = subprocess.run([sys.executable, "-X", "importtime", *start], capture_output=True, text=True, check=False)
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in ended.stderr.splitlines()}, ended
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command_needs_neither_timm_nor_torch(command):
-    """Which take seconds to import."""
     for start in ([SCRIPTS / f"{command}.py"], ["-m", "wrn_hub", command]):
-        ended = subprocess.run(
-            [sys.executable, "-X", "importtime", *start, "--help"], capture_output=True, text=True, check=True)
-        loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in ended.stderr.splitlines()}
-        assert "wrn_hub" in loaded and not loaded & {"timm", "torch", "accelerate", "datasets"}
+        loaded, ended = loaded_by([*start, "--help"])
+        assert "wrn_hub" in loaded and not loaded & HEAVY
         assert ended.stdout.startswith("usage: ")
+
+
+@pytest.mark.parametrize(("typed", "code", "says"), [
+    ([], 0, "wrn-hub COMMAND [OPTIONS]"), (["--help"], 0, "wrn-hub COMMAND [OPTIONS]"), (["--version"], 0, "wrn-hub "),
+    (["trian"], 2, "wrn-hub: no command 'trian'.")])
+def test_the_list_of_the_commands_needs_neither_timm_nor_torch(typed, code, says):
+    loaded, ended = loaded_by(["-m", "wrn_hub", *typed])
+    assert "wrn_hub" in loaded and not loaded & HEAVY
+    assert ended.returncode == code and (ended.stdout or ended.stderr.splitlines()[-1]).startswith(says)
 
 
 def test_help_stands_in_groups_and_so_does_that_of_python():

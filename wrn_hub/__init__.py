@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from .commands import COMMANDS
 from .version import __version__ as __version__
 
 
@@ -35,20 +36,21 @@ def _any_endpoint() -> Iterator[None]:
         yield
 
 
-def _without_nets() -> bool:
-    """Whether one of this package's own commands was started that needs no net: torch and timm take seconds to import,
-    and hundreds of megabytes. That is any command's --help, and the hub, which loads them when it is asked for what a
-    net says to an image."""
-    program = Path(sys.argv[0] if sys.argv else "")
-    scripts = program.resolve().parent == Path(__file__).resolve().parents[1] / "scripts"
-    if not (program.name in ("wrn-hub", "wrn-hub.exe") or ("-m", __name__) in pairwise(sys.orig_argv) or scripts):
-        return False
-    command = program.stem if scripts else next(iter(sys.argv[1:]), "")
-    return command == "hub" or not {"-h", "--help"}.isdisjoint(sys.argv[1:])
+def _needs_no_net() -> bool:
+    """Whether one of this package's own commands was started for what needs no net: --help, --version, the list of the
+    commands, a slip of the pen, or the hub, which imports what it needs. torch and timm take seconds to import."""
+    program, words = Path(sys.argv[0] if sys.argv else ""), sys.argv[1:]
+    as_module = program.name == "-m" and ("-m", __name__) in pairwise(sys.orig_argv)  # -m wrn_hub, so far
+    if not as_module and program.name not in ("wrn-hub", "wrn-hub.exe"):
+        if program.resolve().parent != Path(__file__).resolve().parents[1] / "scripts":
+            return False
+        words = [program.stem, *words]
+    return not {"-h", "--help"}.isdisjoint(words) or {*words[:1]}.isdisjoint({*COMMANDS} - {"hub"})
 
 
-if not _without_nets():
-    with _any_endpoint():
+with _any_endpoint():
+    import huggingface_hub.constants  # noqa: F401
+    if not _needs_no_net():
         from . import models as models  # registers them
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 python scripts/examples/adversarial.py --data-dir data                                            # TRADES
 python scripts/examples/adversarial.py --data-dir data --method pgd --model wrn_34_10 --epochs 100
+python scripts/examples/adversarial.py --data-dir data --pretrained --lr 0.02 --train-images 2000 --epochs 2  # a try
 wrn-hub evaluate --model runs/adversarial/model --data-dir data --attack pgd --eps 8/255
 
 pgd: the net learns attacked images alone (Madry et al., arXiv:1706.06083). trades: it learns the images as they are,
@@ -44,26 +45,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", default="trades", choices=("pgd", "trades"), help="(%(default)s)")
     parser.add_argument("--model", default="wrn_16_2", help="(%(default)s)")
+    parser.add_argument("--pretrained", action="store_true", help="begin with the weights that there are")
     parser.add_argument("--dataset", default="cifar10", help="(%(default)s)")
     parser.add_argument("--data-dir")
     parser.add_argument("--image-size", type=int, default=32, help="(%(default)s)")
     parser.add_argument("--train-images", type=int, help="some of them, for a try")
     parser.add_argument("--epochs", type=int, default=30, help="(%(default)s)")
+    parser.add_argument("--lr", type=float, default=0.1, help="(%(default)s)")
+    parser.add_argument("--attack-images", type=int, default=1000, help="to measure on (%(default)s)")
     parser.add_argument("--output", default="runs/adversarial", help="(%(default)s)")
     args = parser.parse_args()
 
     images, test = (load_dataset(args.dataset, split, args.data_dir, args.image_size) for split in ("train", "test"))
     if args.train_images:
         _, images = images.held_out(args.train_images)
-    options = TrainOptions(
-        model=args.model, image_size=args.image_size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0),  # the net takes pixels
-        epochs=args.epochs, lr=0.1, output=args.output)
+    options = TrainOptions(  # with this mean and std the net takes pixels
+        model=args.model, pretrained=args.pretrained, image_size=args.image_size, mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0), epochs=args.epochs, lr=args.lr, output=args.output)
     result = train(options, data=(images, test), loss=pgd if args.method == "pgd" else trades)
     print(f"{result.accuracy:.2%} as they are")
 
     found = evaluate_source(EvaluateOptions(
         model=f"{args.output}/model", dataset=args.dataset, data_dir=args.data_dir, image_size=args.image_size,
-        corruption_images=0, attack="pgd", eps=EPS, output=f"{args.output}/measured"))
+        corruption_images=0, attack="pgd", eps=EPS, attack_images=args.attack_images,
+        output=f"{args.output}/measured"))
     if found:
         print(found.summary())
 

@@ -1,8 +1,11 @@
-"""Inference: a forward pass by batch size, memory layout and precision, with BatchNorm folded and without, and in
-onnxruntime, which people deploy with."""
+"""Inference: a forward pass by batch size, memory layout and precision, with BatchNorm folded and without, by
+torch.compile with freezing, and in onnxruntime, which people deploy with."""
 import copy
 import importlib.util
+import logging
+import os
 import re
+import shutil
 from functools import partial
 from typing import Any
 
@@ -17,7 +20,9 @@ from ..models.preprocess import data_config
 from .measure import Rival, Steps, race, row, steps_for, two_steps
 from .options import BenchmarkOptions
 
-__all__ = ["forward_steps", "measure_inference", "onnx_nets", "pytorchcv_net"]
+__all__ = ["forward_steps", "freezes", "measure_inference", "onnx_nets", "pytorchcv_net"]
+
+_log = logging.getLogger(__name__)
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -74,16 +79,26 @@ def _session_steps(model: nn.Module, batch_size: int, size: int) -> Steps:
         yield
 
 
-def measure_inference(options: BenchmarkOptions, source: ModelSource, device: torch.device) -> dict[str, Any]:
-    """The section "inference": images a second, ratio to fp32 in NCHW, and memory, by batch size.
+def freezes(device: torch.device, quick: bool) -> bool:
+    """Whether torch.compile with freezing is a rival here; the log says why not."""
+    compiler = os.environ.get("CXX", "g++")  # as inductor looks for it
+    if device.type != "cpu":
+        return False
+    if quick:
+        _log.info("torch.compile with freezing is left out of a rehearsal: it compiles for long")
+    elif shutil.which(compiler) is None:
+        _log.info("torch.compile with freezing is left out: no C++ compiler (%s)", compiler)
+    else:
+        return True
+    return False
 
-    Args:
-        options: With nothing left to the machine.
-        source: The model.
-        device: Where to compute.
-    """
+
+def _ways(
+    options: BenchmarkOptions, source: ModelSource, device: torch.device,
+) -> dict[str, tuple[nn.Module, dict[str, Any] | None]]:
+    """Rival -> (its net, arguments of :func:`forward_steps`, or None where the net is a session of onnxruntime's)."""
     ours, theirs = source.create(False, num_classes=10), pytorchcv_net(source.name, options.image_size)
-    fast = options.precision
+    fast, frozen = options.precision, freezes(device, options.quick)
     ways: dict[str, tuple[nn.Module, dict[str, Any] | None]] = {}
     for precision in dict.fromkeys(("fp32", fast)):
         for channels_last, folded in ((False, False), (True, False), (True, True)):
@@ -94,6 +109,9 @@ def measure_inference(options: BenchmarkOptions, source: ModelSource, device: to
         if device.type == "cpu" and computes(_DTYPES[precision]):
             ways[f"{precision}, channels_last, folded, Winograd"] = (
                 ours, dict(precision=precision, channels_last=True, folded=True, by_winograd=True))
+        if frozen:
+            ways[f"{precision}, compiled with freezing"] = (
+                ours, dict(precision=precision, channels_last=True, compile="freezing"))
     if device.type == "cuda" or options.compile != "none":
         mode = "reduce-overhead" if options.compile == "none" else options.compile
         ways[f"{fast}, channels_last, folded, compiled ({mode})"] = (
@@ -102,6 +120,18 @@ def measure_inference(options: BenchmarkOptions, source: ModelSource, device: to
         ways["pytorchcv, fp32, NCHW"] = (theirs, {})
     for name, net in onnx_nets(ours, options.image_size, device).items():
         ways[name] = (net, None)
+    return ways
+
+
+def measure_inference(options: BenchmarkOptions, source: ModelSource, device: torch.device) -> dict[str, Any]:
+    """The section "inference": images a second, ratio to fp32 in NCHW, and memory, by batch size.
+
+    Args:
+        options: With nothing left to the machine.
+        source: The model.
+        device: Where to compute.
+    """
+    ways = _ways(options, source, device)
 
     def runner(model: nn.Module, batch: int, how: dict[str, Any] | None) -> Steps:
         if how is None:
@@ -116,9 +146,11 @@ def measure_inference(options: BenchmarkOptions, source: ModelSource, device: to
         rivals = [Rival(name, runner(model, batch, how)) for name, (model, how) in ways.items()]
         steps = {rival.name: steps_for(rival, options.seconds / 4, device) for rival in rivals}
         seconds = race(rivals, steps, options.rounds, device)
-        memory = {  # of a session, which holds its own from before, it can't be told
-            name: None if how is None else peak_memory(device, partial(first_steps, model, batch, how))
-            for name, (model, how) in ways.items()}
+        # of a session, which holds its own from before, it can't be told, nor apart from what a compiler takes
+        memory: dict[str, int | None] = dict.fromkeys(ways)
+        for name, (model, how) in ways.items():
+            if how is not None and how.get("compile") != "freezing":
+                memory[name] = peak_memory(device, partial(first_steps, model, batch, how))
         sizes.append({"batch_size": batch, "rows": [
             row(name, taken, batch, seconds["fp32, NCHW"], memory[name]) for name, taken in seconds.items()]})
     return {"image_size": options.image_size, "batches": sizes}

@@ -1,10 +1,12 @@
 """What a benchmark can be told, each setting once."""
 from dataclasses import dataclass, replace
-
-import torch
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from ..options import LARGEST_SIDE, option
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["SECTIONS", "BenchmarkOptions"]
 
@@ -46,7 +48,7 @@ class BenchmarkOptions:
             sizes = ",".join(map(str, self.batch_sizes))
             raise UserError(f"batch_sizes = {sizes}: allowed are numbers from 1 to {_MOST}")
 
-    def resolved(self, device: torch.device, fast_precision: str, cores: int) -> "BenchmarkOptions":
+    def resolved(self, device: "torch.device", fast_precision: str, cores: int) -> "BenchmarkOptions":
         """The same with every choice that was left to the machine made."""
         return replace(
             self,

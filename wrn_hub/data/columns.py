@@ -9,8 +9,9 @@ from ..errors import UserError, nearest
 from ..facts import DatasetFacts
 from .names import in_order
 
-__all__ = ["BY_TYPE", "Asked", "Columns", "check_images", "find_columns", "labels_of"]
+__all__ = ["BY_TYPE", "Asked", "Columns", "check_images", "find_columns", "is_text", "labels_of"]
 
+_PATHS = ("image", "file_name", "filename", "file", "path", "image_path")  # what a column of images' paths is called
 _USUAL = ("label", "labels")  # what a column of labels is called that isn't marked as one
 
 
@@ -44,7 +45,8 @@ class Columns:
 
 
 def find_columns(features: dict[str, Any], facts: DatasetFacts | None, asked: Asked, where: str) -> Columns:
-    """The columns that are asked for, that a known dataset has, or the one of its type.
+    """The columns that are asked for, that a known dataset has, or the one of its type; of images that of their paths
+    where none has the type.
 
     Args:
         features: Of the ``datasets`` library as a dict; those that it doesn't know may be empty.
@@ -56,7 +58,7 @@ def find_columns(features: dict[str, Any], facts: DatasetFacts | None, asked: As
         UserError: there is no such column, or several could be meant.
     """
     if facts is None:
-        image = _named(features, asked.image, where) or _typed(features, "Image", where, "--image-column")
+        image = _named(features, asked.image, where) or _image(features, where)
         label = _named(features, asked.label, where) or _label(features, where)
         marked = isinstance(features[label], dict) and features[label].get("_type") == "ClassLabel"
         return Columns(image, label, _names(features[label], where) if marked else None)
@@ -89,6 +91,15 @@ def _typed(features: dict[str, Any], kind: str, where: str, option: str) -> str:
         return found[0]
     has = f"several {kind} columns ({', '.join(found)})" if found else f"no {kind} column among {', '.join(features)}"
     raise UserError(f"{where} has {has}: choose one with {option}")
+
+
+def _image(features: dict[str, Any], where: str) -> str:
+    texts = [name for name, feature in features.items()
+             if isinstance(feature, dict) and feature.get("dtype") in ("string", "large_string")]
+    usual = [name for name in _PATHS if name in texts]
+    if not _of_type(features, "Image") and usual:
+        return usual[0]
+    return _typed(features, "Image", where, "--image-column")
 
 
 def _label(features: dict[str, Any], where: str) -> str:
@@ -134,6 +145,13 @@ def labels_of(column: Any, names: Sequence[str] | None, where: str) -> tuple[np.
     classes = tuple(in_order({str(value) for value in values if not (integers and value == -1)}))
     places = {name: place for place, name in enumerate(classes)}
     return np.array([places.get(str(value), -1) for value in column.to_pylist()], dtype=np.int64), classes
+
+
+def is_text(kind: Any) -> bool:
+    """Whether a type of pyarrow's is of texts."""
+    import pyarrow as pa
+
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def check_images(kind: Any, where: str) -> None:

@@ -95,6 +95,12 @@ def _refuse_splits(folder: Path, names: list[str]) -> None:
             "them to train and test (or val); where they are classes, put the images of each into its own folder")
 
 
+def _or_table(folder: Path) -> str:
+    """A hint at a table in the folder, which may be what is meant."""
+    found = sorted(path for path in folder.iterdir() if path.suffix in (".csv", ".jsonl"))
+    return f"; or is {found[0]}, its table of images and labels, the dataset?" if found else ""
+
+
 def _split_root(folder: Path, names: list[str], split: str) -> Path:
     """The folder of a split among others, which has to hold class folders."""
     root = folder / choose_split(split, names, str(folder))
@@ -152,7 +158,7 @@ def read_folder(folder: Path, split: str) -> EncodedSplit:
                 "%s has no images of %d of %d classes: %s", root, len(missing), len(classes), ", ".join(missing[:5]))
         files = _images_of([root / name for name in present], root)
     elif len(names) == len(splits):
-        raise UserError(f"{folder} holds no dataset: needed are {_LAYOUTS}")
+        raise UserError(f"{folder} holds no dataset: needed are {_LAYOUTS}{_or_table(folder)}")
     else:
         _refuse_splits(folder, names)
         classes = names
@@ -165,7 +171,8 @@ def read_folder(folder: Path, split: str) -> EncodedSplit:
             _log.info("%s has no train and test folders: a fifth of every class is for testing", folder)
     if len(classes) < 2:
         inside = f"; or is {folder / classes[0]} the dataset?" if len(_subfolders(folder / classes[0])) > 1 else ""
-        raise UserError(f"{folder} holds one class, {classes[0]!r}: needed are two or more folders of images{inside}")
+        raise UserError(f"{folder} holds one class, {classes[0]!r}: needed are two or more folders of images"
+                        f"{inside or _or_table(folder)}")
     paths = [path for name in files for path in files[name]]
     places = {name: place for place, name in enumerate(classes)}
     labels = np.repeat([places[name] for name in files], [len(found) for found in files.values()])

@@ -1,7 +1,8 @@
 """Datasets in the forms that the ``datasets`` library has: through the Hub, or from a folder of parquet files, of
-images with a table of their labels, or of what ``save_to_disk`` wrote."""
+images with a table of their labels, or of what ``save_to_disk`` wrote; or a table of paths and labels."""
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,12 +17,14 @@ from ..errors import UserError
 from ..facts import DatasetFacts
 from ..logs import quiet
 from ..weights import endpoint_problem, say_what_is_asked
-from .columns import BY_TYPE, Asked, Columns, check_images, find_columns, labels_of
-from .encoded import EncodedSplit, ImageFiles, Images, image_bytes
+from .columns import BY_TYPE, Asked, Columns, check_images, find_columns, is_text, labels_of
+from .encoded import EncodedSplit, ImageFiles, Images, Picked, image_bytes
 from .names import in_order, labels_by_name
 from .splits import choose_split, fifth, kind_of_split
 
-__all__ = ["holds_parquet", "holds_saved", "read_hub", "read_parquet", "read_saved"]
+__all__ = ["TABLES", "holds_parquet", "holds_saved", "read_hub", "read_parquet", "read_saved", "read_table"]
+
+TABLES = {".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}  # of paths and labels: what datasets calls their kind
 
 _TABLE = "metadata"  # the file of file names and labels, as the imagefolder of the datasets library has it
 _SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk writes of several splits, and of one
@@ -350,16 +353,19 @@ def read_hub(hub_id: str, split: str, facts: DatasetFacts | None = None, asked: 
 
 
 def _split_of(
-    splits: Any, split: str, where: str, facts: DatasetFacts | None, asked: Asked
+    splits: Any, split: str, where: str, facts: DatasetFacts | None, asked: Asked, paths: bool = False
 ) -> tuple[Any, Columns, np.ndarray, tuple[str, ...]]:
-    """(the split, its columns, labels int64 (N,), the classes of the training split) of what ``datasets`` loaded."""
+    """(the split, its columns, labels int64 (N,), the classes of the training split) of what ``datasets`` loaded,
+    whose images may be texts that are ``paths``."""
     def labels_in(name: str) -> tuple[np.ndarray, tuple[str, ...]]:
         columns = find_columns(splits[name].features.to_dict(), facts, asked, where)
         return labels_of(splits[name].data.column(columns.label), columns.names, where)
 
     chosen = splits[_labelled(split, splits, where, lambda name: _unlabelled(labels_in(name)[0]))]
     columns = find_columns(chosen.features.to_dict(), facts, asked, where)
-    check_images(chosen.data.column(columns.image).type, f"{where}: {columns.image}")
+    kind = chosen.data.column(columns.image).type
+    if not (paths and is_text(kind)):
+        check_images(kind, f"{where}: {columns.image}")
     labels, names = labels_of(chosen.data.column(columns.label), columns.names, where)
     classes, elsewhere = facts.classes if facts else names, where
     if not facts and any(kind_of_split(name) == "train" for name in splits):
@@ -396,8 +402,9 @@ def read_saved(folder: Path, split: str, where: str, asked: Asked = BY_TYPE) -> 
     """Read a split of what ``save_to_disk`` wrote, or of images with a table of their labels.
 
     The table is a file ``metadata.csv``, ``metadata.jsonl`` or ``metadata.parquet`` with a column ``file_name``, in the
-    folder or in those of its splits, as the ``datasets`` library's imagefolder has it. Where it knows no splits, a
-    fifth of every class is for testing, chosen by the hash of the files' names, so always the same one.
+    folder or in those of its splits, as the ``datasets`` library's imagefolder has it. Where there is a training split
+    alone, a fifth of every class is for testing, chosen by the hash of the files' names, so always the same one; images
+    without a name go by their place. A column of texts is of paths that count from the folder.
 
     Args:
         folder: The folder.
@@ -408,31 +415,82 @@ def read_saved(folder: Path, split: str, where: str, asked: Asked = BY_TYPE) -> 
     Raises:
         UserError: it can't be loaded; there is no such split or column, or several could be meant.
     """
+    table = bool(_tables(folder))
+    if table:
+        splits = _loaded(where, lambda datasets: datasets.load_dataset("imagefolder", data_dir=str(folder.resolve())))
+    else:
+        splits = _loaded(where, lambda datasets: datasets.load_from_disk(str(folder)))
+    return _of_files(splits, split, where, asked, folder, table)
+
+
+def read_table(path: Path, split: str, where: str, asked: Asked = BY_TYPE) -> EncodedSplit:
+    """Read a split of a table of images' paths, which count from its folder, and labels; see :func:`read_saved`.
+
+    Of a table that is called as a training split is, those of the other splits are tables of the same kind beside it.
+
+    Args:
+        path: The table, one of :data:`TABLES`.
+        split: "train" or "test"; a validation split stands in for a missing "test".
+        where: What to call the dataset in an error.
+        asked: Columns that the user names; by default the first of texts with a usual name, and "label".
+
+    Raises:
+        UserError: it can't be loaded; there is no such split, column or file.
+    """
+    files = {"train": str(path)}
+    if kind_of_split(path.stem) == "train":
+        files = {other.stem: str(other) for other in sorted(path.parent.glob(f"*{path.suffix}"))
+                 if kind_of_split(other.stem)}
+    splits = _loaded(where, lambda datasets: datasets.load_dataset(TABLES[path.suffix], data_files=files))
+    return _of_files(splits, split, where, asked, path.parent, table=False)
+
+
+def _loaded(where: str, load: Callable[[Any], Any]) -> dict[str, Any]:
+    """Split -> what the ``datasets`` library loads of it."""
     import datasets
 
-    root, table = folder.resolve(), bool(_tables(folder))
     try:
         with _quiet("datasets"):
-            if table:
-                splits = datasets.load_dataset("imagefolder", data_dir=str(root))
-            else:
-                loaded = datasets.load_from_disk(str(folder))
-                splits = loaded if isinstance(loaded, dict) else {"train": loaded}
+            loaded = load(datasets)
     except Exception as error:  # whatever is wrong with files of so many forms
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{where} can't be loaded through the datasets library: {reason[:300]}") from error
-    fifth = table and all(kind_of_split(name) == "train" for name in splits)
-    chosen, columns, labels, classes = _split_of(splits, "train" if fifth else split, where, None, asked)
-    if not table:
-        return EncodedSplit(HubImages(chosen, columns.image, folder.name, None), labels, classes)
-    paths = [Path(cell["path"]) for cell in chosen.data.column(columns.image).to_pylist()]
+    return loaded if isinstance(loaded, dict) else {"train": loaded}
+
+
+def _of_files(splits: dict[str, Any], split: str, where: str, asked: Asked, folder: Path, table: bool) -> EncodedSplit:
+    """A split of what was loaded from a folder; of a table, or where paths are texts, the images are files."""
+    fifth = all(kind_of_split(name) == "train" for name in splits)
+    chosen, columns, labels, classes = _split_of(splits, "train" if fifth else split, where, None, asked, paths=True)
+    cells, places = chosen.data.column(columns.image), np.arange(len(labels))
+    names = _names_in(cells)
+    if fifth:
+        places = _fifth([Path(name or str(place)) for place, name in enumerate(names)], labels, split)
+        _log.info("%s has no train and test splits: a fifth of every class is for testing", folder)
+    if table or is_text(cells.type):
+        return EncodedSplit(_files_of(names, places, folder.resolve(), where), labels[places], classes)
+    images = HubImages(chosen, columns.image, folder.name, None)
+    return EncodedSplit(Picked(images, places) if fifth else images, labels[places], classes)
+
+
+def _names_in(cells: Any) -> list[str | None]:
+    """The path of every image, as far as it is known."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_struct(cells.type) and cells.type.get_field_index("path") >= 0:
+        cells = pc.struct_field(cells, "path")
+    return cells.to_pylist() if is_text(cells.type) else [None] * len(cells)
+
+
+def _files_of(names: Sequence[str | None], places: np.ndarray, root: Path, where: str) -> ImageFiles:
+    """The files at some places of those that a table names."""
+    paths = [Path(os.path.normpath(root / (name or ""))) for name in names]
     if missing := next((path for path in paths if not path.is_file()), None):
         raise UserError(f"{where}: its table names {missing}, and there is no such file")
-    places = np.arange(len(paths))
-    if fifth:
-        places = _fifth(paths, labels, split)
-        _log.info("%s has no train and test splits: a fifth of every class is for testing", folder)
-    return EncodedSplit(ImageFiles(root, [paths[place] for place in places]), labels[places], classes)
+    if not all(path.is_relative_to(root) for path in paths):
+        root = Path(os.path.commonpath([path.parent for path in paths]))
+    return ImageFiles(root, [paths[place] for place in places])
 
 
 def _fifth(paths: Sequence[Path], labels: np.ndarray, split: str) -> np.ndarray:

@@ -14,7 +14,7 @@ from .dataset import ImageDataset
 from .encoded import EncodedSplit, PixelImages, decode, stack
 from .files import FileDataset
 from .folder import has_splits, read_folder
-from .hub import holds_parquet, holds_saved, read_hub, read_parquet, read_saved
+from .hub import TABLES, holds_parquet, holds_saved, read_hub, read_parquet, read_saved, read_table
 from .imagenet import known
 from .names import labels_by_name
 from .official import FOLDERS, find_official, read_official
@@ -24,7 +24,7 @@ __all__ = ["in_memory", "load_dataset", "load_files", "split_to_measure"]
 
 
 def _locate(name: str, data_dir: Path | None) -> tuple[str, Path | None]:
-    """(what the dataset is called from here on, its folder or None for the Hub)."""
+    """(what the dataset is called from here on, its folder, its table, or None for the Hub)."""
     if name == "sample":
         return name, SAMPLE
     key = next((key for key, facts in KNOWN.items() if name in (key, facts.hub_id)), None)
@@ -51,6 +51,8 @@ def _locate(name: str, data_dir: Path | None) -> tuple[str, Path | None]:
             copy = "/".join(folder.resolve().parts[-2:])
             key = find_official(folder) or next((key for key in KNOWN if KNOWN[key].hub_id == copy), None)
             return key or name, folder
+        if folder.suffix in TABLES and folder.is_file():
+            return name, folder
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
         if data_dir is None:
             return name, None
@@ -60,7 +62,8 @@ def _locate(name: str, data_dir: Path | None) -> tuple[str, Path | None]:
     known_names = [*KNOWN, "sample"]
     raise UserError(
         f"dataset {name!r} is neither a folder nor known: allowed are {', '.join(known_names)}, the id of a dataset on "
-        f"the Hub (org/name), or the path of a folder.{nearest(name, known_names)}")
+        f"the Hub (org/name), or the path of a folder or a table ({', '.join(TABLES)})."
+        f"{nearest(name, known_names)}")
 
 
 def _check_labels(split: EncodedSplit, where: str) -> None:
@@ -91,8 +94,8 @@ def _folder(data_dir: str | os.PathLike | None) -> Path | None:
 
 def _without_splits(name: str, folder: Path | None) -> bool:
     """Whether it is a folder of class folders alone, not of splits."""
-    return not (folder is None or find_official(folder) == name or holds_parquet(folder) or holds_saved(folder)
-                or has_splits(folder))
+    return not (folder is None or folder.is_file() or find_official(folder) == name or holds_parquet(folder)
+                or holds_saved(folder) or has_splits(folder))
 
 
 def split_to_measure(name: str, data_dir: str | os.PathLike | None = None) -> str:
@@ -126,6 +129,8 @@ def load_files(
         name, facts = facts.hub_id, None
     if folder is None:
         encoded = read_hub(facts.hub_id if facts else name, split, facts, asked)
+    elif folder.is_file():
+        encoded = read_table(folder, split, f"{folder} ({split})", asked)
     elif facts and find_official(folder) == name:
         encoded = read_official(name, split, folder)
     elif holds_parquet(folder):
@@ -133,7 +138,9 @@ def load_files(
     elif holds_saved(folder):
         encoded = read_saved(folder, split, f"{folder} ({split})", asked)
     elif asked:
-        raise UserError(f"{folder} holds no table, so no columns: leave out --image-column and --label-column")
+        raise UserError(
+            f"{folder} holds no table, so no columns: leave out --image-column and --label-column, or name a table of "
+            f"the images' paths itself, such as {folder / 'labels.csv'}")
     else:
         encoded = read_folder(folder, split)
         if facts and facts.in_folders:
@@ -162,6 +169,8 @@ def load_dataset(
                                   relative path counts from ``data_dir``, then from the working directory; or images
                                   with a metadata.csv, .jsonl or .parquet of their ``file_name`` and ``label``, or what
                                   ``save_to_disk`` of the ``datasets`` library wrote
+    a table                       FOLDER/labels.csv, .jsonl or .parquet: a column of images' paths, which count from
+                                  FOLDER, and one of labels; beside FOLDER/train.csv FOLDER/test.csv is of its split
     a Hub id, "org/name"          a copy of its parquet files in ``data_dir``, else the Hub
     ============================  ====================================================================================
 
@@ -177,7 +186,8 @@ def load_dataset(
         size: Side in pixels: the shorter side is brought to it, bicubic and antialiased, and the centre cut out.
             Images that have this size already stay bit-identical. None keeps the images as they are, which then have
             to be of one size.
-        image_column: The column of the images, where a dataset has columns; by default its one Image column.
+        image_column: The column of the images, where a dataset has columns; by default its one Image column, or where
+            it has none, that of their paths called "image", "file_name", "path" or the like.
         label_column: The column of the labels; by default its one ClassLabel column, or where it has none, the one
             called "label". Integers and texts are taken as the names of the classes, unless a ClassLabel names them.
 

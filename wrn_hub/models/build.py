@@ -176,12 +176,14 @@ def _taken(error: Exception) -> str:
 
 
 def compiled(model: nn.Module, mode: str) -> nn.Module:
-    """The model through torch.compile in one of its modes; itself for "none"."""
+    """The model through torch.compile in one of its modes; itself for "none". "freezing" is inductor's option for
+    inference: weights become constants, and BatchNorm goes into the convolutions; call it without gradients."""
     if mode == "none":
         return model
     # counted over all nets of a class in the process; beyond it they would silently run uncompiled
     torch._dynamo.config.recompile_limit = 64
-    return torch.compile(model, mode=mode, dynamic=False)  # a size at a time: kernels for any size are slower
+    how = {"options": {"freezing": True}} if mode == "freezing" else {"mode": mode}
+    return torch.compile(model, dynamic=False, **how)  # a size at a time: kernels for any size are slower
 
 
 def class_names(model: nn.Module) -> list[str]:

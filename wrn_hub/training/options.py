@@ -59,9 +59,11 @@ class TrainOptions:
         (), "arguments of the net besides those, such as block_drop_rate=0.3 act_layer=silu", words=True)
     freeze: bool = option(False, "train the classifier alone; the rest stays as it is, BatchNorm's statistics too")
 
-    dataset: str = option("cifar10", "cifar10, cifar100, svhn, sample, a Hub id, or a folder", group="on what")
+    dataset: str = option(
+        "cifar10", "cifar10, cifar100, svhn, sample, a Hub id, a folder, or a table of images' paths and labels",
+        group="on what")
     data_dir: str | None = option(None, "folder that holds the dataset; without it, the Hub's cache or the Hub")
-    image_column: str | None = option(None, "column of the images; by default the one of type Image")
+    image_column: str | None = option(None, "column of the images; by default the one of type Image, or of their paths")
     label_column: str | None = option(None, "column of the labels; by default that of type ClassLabel, or called label")
     held_out: int = option(0, "images of the training split to measure on instead of the test split, for tuning")
     train_images: int = option(
