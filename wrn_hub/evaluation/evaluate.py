@@ -25,6 +25,7 @@ from ..files import read_json, write_whole
 from ..kernels.winograd import computes, winograd
 from ..models.build import ModelSource, class_names
 from ..models.preprocess import data_config
+from ..options import arguments
 from ..processes import accelerator_for, local_main_first, use_cores
 from ..record import hardware, now, versions
 from ..weights import file_sha256, staged
@@ -314,7 +315,8 @@ def evaluate_source(options: EvaluateOptions, command: str = "") -> Results | No
     accelerator = accelerator_for(options.precision)
     with enough_memory("the images, the net and a batch have to fit at the same time; try a smaller --batch-size"):
         source = ModelSource.parse(options.model)
-        net = source.create(pretrained=True)  # before the images: that weights are missing is known at once
+        # before the images: that weights are missing is known at once
+        net = source.create(pretrained=True, **arguments(options.model_kwargs))
         config = data_config(
             net.pretrained_cfg, options.image_size, options.crop_pct, options.crop_mode, options.interpolation)
         images = local_main_first(lambda: _load(options, source.name, config))
