@@ -29,7 +29,8 @@ def main() -> None:
     parser.add_argument("--calibration-images", type=int, default=500, help="training images for int8 (%(default)s)")
     add_preprocessing(parser)
     parser.add_argument(
-        "--model-kwargs", nargs="+", default=(), metavar="NAME=VALUE", help="arguments of the net, such as act_layer=silu")
+        "--model-kwargs", nargs="+", default=(), metavar="NAME=VALUE",
+        help="arguments of the net, such as act_layer=silu")
     args = parser.parse_args()
 
     from ..evaluation.exported import export_source

@@ -1,6 +1,6 @@
 """Export a model by its name to one file, held against the net before it is written, and measure what int8 costs."""
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..facts import DATASETS
 from ..files import write_whole
 from ..models.build import ModelSource
 from ..models.onnx import OnnxNet, exported, metadata, quantized, to_onnx, to_pt2
-from ..models.preprocess import data_config
+from ..models.preprocess import data_config, sees_upright
 from ..options import LARGEST_SIDE, arguments
 from ..processes import accelerator_for
 from ..weights import file_sha256
@@ -97,7 +97,8 @@ def _in_integers(
     config: dict[str, Any], count: int
 ) -> tuple[bytes, Quantization]:
     accelerator = accelerator_for("fp32")
-    train, test = (load_files(dataset, split, data_dir) for split in ("train", "test"))
+    upright = sees_upright(model.pretrained_cfg)
+    train, test = (replace(load_files(dataset, split, data_dir), upright=upright) for split in ("train", "test"))
     chosen, tested = for_measuring(_some(train, count), config), for_measuring(test, config)
     calibrated_on = f"{len(chosen):,} training images of {Path(dataset).name}"
     loader = (
@@ -152,7 +153,8 @@ def export_source(
         model_kwargs: Arguments of the net, see :func:`wrn_hub.options.arguments`.
 
     Raises:
-        UserError: no such model, argument of it or dataset; the model can't be exported; the file would not compute what the net does.
+        UserError: no such model, argument of it or dataset; the model can't be exported; the file would not compute
+            what the net does.
     """
     if form == "pt2" and int8:
         raise UserError("int8 is a form of ONNX here: leave --format pt2 or --int8 away")
