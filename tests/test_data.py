@@ -486,6 +486,15 @@ def test_a_hub_dataset_that_the_datasets_library_has_cached(tmp_path, caplog):
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+class Loaded(dict):
+    """Splits as of the Hub, each with features of its own."""
+
+    hub_id = "org/pets"
+
+    def features(self, name):
+        return self[name].features.to_dict()
+
+
 def test_splits_of_the_hub_are_matched_by_name(monkeypatch):
     import datasets
 
@@ -495,7 +504,7 @@ def test_splits_of_the_hub_are_matched_by_name(monkeypatch):
         return datasets.Dataset.from_dict(columns, datasets.Features(kinds))
 
     splits = {"train": split("cat", "dog"), "test": split("dog", "cat")}
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_: splits)
+    monkeypatch.setattr("wrn_hub.data.hub.HubSplits", lambda hub_id, _: Loaded(splits))
     test = load_dataset("org/pets", "test")
     assert test.classes == ("cat", "dog") and test.labels.tolist() == [1, 0]
     splits["test"] = splits["test"].remove_columns("label").add_column(
@@ -524,7 +533,7 @@ def test_what_the_hub_refuses(monkeypatch, error, said):
     def refuse(*_):
         raise getattr(datasets.exceptions, error)("two\nlines")
 
-    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    monkeypatch.setattr(datasets, "load_dataset_builder", refuse)
     with pytest.raises(UserError, match=said):
         load_dataset("org/name", "train")
 

@@ -54,6 +54,14 @@ def test_an_onnx_file_computes_what_the_net_computes_and_says_how_it_is_fed(mode
     assert done.bytes == done.path.stat().st_size and done.difference < 1e-4 < done.largest
 
 
+def test_arguments_of_the_net_are_exported_with_it(model, tmp_path):
+    done = export_source(str(model), tmp_path / "net.onnx", image_size=8, model_kwargs=["act_layer=silu"])
+    (found,) = onnxruntime.InferenceSession(done.path).run(["logits"], {"images": noise(2).numpy()})
+    net = timm.create_model(f"local-dir:{model}", pretrained=True, act_layer="silu").eval()
+    with torch.inference_mode():
+        torch.testing.assert_close(torch.from_numpy(found), net(noise(2)), rtol=1e-4, atol=1e-4)
+
+
 def test_int8_is_calibrated_on_images_and_says_what_it_costs(model, colours, tmp_path):
     done = export_source(
         str(model), tmp_path / "net.onnx", int8=True, dataset=str(colours), image_size=8, calibration_images=30)
@@ -121,6 +129,10 @@ def test_a_net_that_decides_by_its_data_is_refused_in_one_line():
     ({"output": Path("nowhere/net.onnx")}, "output nowhere/net.onnx: name a file"),
     ({"output": Path(".")}, "output .: name a file"),
     ({"int8": True, "dataset": "cifar11", "image_size": 8}, "Did you mean 'cifar10'"),
+    ({"model_kwargs": ["wings=2"]}, "takes no argument 'wings'"),
+    ({"model_kwargs": ["act_layer=nonsense"]}, "can't be built with act_layer='nonsense': there is no 'nonsense'"),
+    ({"model_kwargs": ["kernels=(3,)"]}, "model.safetensors has stages"),
+    ({"model_kwargs": ["num_classes=2"]}, "'num_classes=2' among the arguments of the model"),
 ])
 def test_bad_input_is_refused(model, tmp_path, monkeypatch, arguments, says):
     monkeypatch.chdir(tmp_path)

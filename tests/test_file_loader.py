@@ -94,6 +94,21 @@ def test_nothing_random_is_the_image_itself(tmp_path):
     assert found == {image.tobytes(): number % 2 for number, image in enumerate(pixels)}
 
 
+def test_images_are_turned_as_people_see_them(tmp_path):
+    """The same images upright, and as a phone stores them: turned, with a note of how to turn them back."""
+    draw = np.random.default_rng(0)
+    for number in range(4):
+        pixels = draw.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        for kind, stored, options in (("seen", pixels, {}), ("stored", np.rot90(pixels), {"exif": exif})):
+            path = tmp_path / kind / "train" / "ab"[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.ascontiguousarray(stored)).save(path, **options)
+    seen, stored = (load_files(str(tmp_path / kind), "train") for kind in ("seen", "stored"))
+    assert_equal(*(batches(loader(each, batch_size=4).epoch(0)) for each in (seen, stored)))
+
+
 class Counted(Images):
     """Notes which images were read."""
 

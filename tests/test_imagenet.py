@@ -78,9 +78,9 @@ def options(model: Path, dataset: Path, **changes: object) -> EvaluateOptions:
         **{"model": str(model), "dataset": str(dataset), "workers": 0, "batch_size": 8, **changes})
 
 
-def of_timm(folder: Path, model: Path, **given: object) -> dict[str, torch.Tensor]:
+def of_timm(folder: Path, model: Path, act_layer: str | None = None, **given: object) -> dict[str, torch.Tensor]:
     """The logits of each image as timm's validate.py gets them, by file name."""
-    net = timm.create_model(f"local-dir:{model}", pretrained=True).eval()
+    net = timm.create_model(f"local-dir:{model}", pretrained=True, act_layer=act_layer).eval()
     config = resolve_data_config(given, model=net, use_test_size=True)
     dataset = create_dataset("", root=str(folder), split="validation")
     loader = create_loader(
@@ -116,6 +116,7 @@ def test_every_logit_is_the_one_that_timms_validation_gets(tag, tmp_path):
     assert (results.preprocessing.crop_pct, results.preprocessing.crop_mode, results.preprocessing.interpolation) == (
         cfg.get("test_crop_pct") or cfg["crop_pct"], cfg["crop_mode"], cfg["interpolation"])
     assert (results.pipeline, results.corruptions, results.dataset.split) == ("files", None, "all")
+    assert results.preprocessing.upright is False
     assert Results.read(tmp_path / "out" / "results.json") == results
 
 
@@ -135,6 +136,24 @@ def test_what_the_tag_says_is_overridden_everywhere(tmp_path):
     (said,) = predict([png], str(model), **given)
     probabilities = theirs["a_4.JPEG"].softmax(dim=0).sort(descending=True).values
     assert said.probabilities == pytest.approx(probabilities.tolist(), abs=1e-5)
+
+
+def test_arguments_of_the_net_are_measured_with_it(tmp_path, monkeypatch):
+    from wrn_hub.commands import evaluate
+
+    images = write(tmp_path / "images", ["a", "b"])
+    model = save(tmp_path / "net", 2, ("a", "b"), input_size=(3, 64, 64))
+    typed = ["evaluate.py", "--model", str(model), "--dataset", str(images), "--workers", "0", "--output",
+             str(tmp_path / "out"), "--model-kwargs", "act_layer=silu", "drop_rate=0.5"]
+    monkeypatch.setattr(sys, "argv", typed)
+    evaluate.main()
+    ours = load_file(tmp_path / "out" / "logits.safetensors")["logits"]
+    theirs = of_timm(images, model, "silu")
+    files = [path.name for path in sorted(images.glob("*/*"))]
+    torch.testing.assert_close(ours, torch.stack([theirs[name] for name in files]), rtol=1e-4, atol=1e-4)
+    assert "act_layer=silu" in Results.read(tmp_path / "out" / "results.json").command
+    with pytest.raises(UserError, match="takes no argument 'wings'"):
+        evaluate_source(options(model, tmp_path / "nowhere", model_kwargs=("wings=2",)))
 
 
 def test_an_exported_net_is_of_the_size_that_it_is_tested_at(tmp_path):

@@ -325,6 +325,7 @@ def test_out_of_memory_is_one_line(net, dataset, monkeypatch, pets):
     ({"seed": 2**40}, "seed = 1099511627776"),
     ({"split": "most"}, "split = 'most': allowed are test, train, all"),
     ({"crop_pct": 1.5}, "crop_pct = 1.5: allowed"), ({"precision": "int8"}, "precision = 'int8'"),
+    ({"model_kwargs": ("act_layer",)}, "'act_layer' among the arguments of the model: needed is NAME=VALUE"),
     ({"match_classes": "luck"}, "match_classes = 'luck': allowed are name, order"),
 ])
 def test_a_setting_that_means_nothing_is_refused(change, says):

@@ -19,6 +19,9 @@ from test_interrupted import assert_same, start, wait_for_checkpoint
 import wrn_hub  # noqa: F401
 from wrn_hub.data import files, load_files
 from wrn_hub.errors import UserError
+from wrn_hub.evaluation.evaluate import evaluate_source
+from wrn_hub.evaluation.options import EvaluateOptions
+from wrn_hub.evaluation.predict import predict
 from wrn_hub.training.options import TrainOptions
 from wrn_hub.training.trainer import train
 
@@ -71,6 +74,26 @@ def test_every_option_at_once(options, photos, caplog):
         logits = model(transform(Image.open(path).convert("RGB"))[None])
         right += model.pretrained_cfg["label_names"][logits.argmax()] == path.parent.name
     assert result.accuracy == right / 15
+
+
+def test_photos_are_turned_alike_in_training_in_measuring_and_in_predicting(options, photos, tmp_path):
+    """As a phone stores them; the note in the model's config tells ``evaluate`` that it was trained here."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for path in photos.glob("*/*/*.jpg"):
+        copy = tmp_path / "phone" / path.relative_to(photos)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as image:
+            image.convert("RGB").rotate(90, expand=True).save(copy, exif=exif, quality=95)
+    result = train(replace(options, dataset=str(tmp_path / "phone"), epochs=1))
+    model = str(result.folder / "model")
+    found = evaluate_source(EvaluateOptions(
+        model, str(tmp_path / "phone"), crop_pct=0.875, workers=0, output=str(tmp_path / "out")))
+    assert found.pipeline == "files" and found.preprocessing.upright and found.top1 == result.accuracy
+    said = predict([tmp_path / "phone" / "val"], model, topk=1, crop_pct=0.875)
+    logits = load_file(tmp_path / "out" / "logits.safetensors")["logits"]
+    probabilities = logits.softmax(dim=1).max(dim=1).values.tolist()
+    assert [one.probabilities[0] for one in said] == pytest.approx(probabilities, abs=1e-5)
 
 
 def test_auto_goes_by_the_images_and_is_kept(options, monkeypatch, caplog):

@@ -34,6 +34,7 @@ class DatasetFacts:
     source: str = ""
     misspelled: tuple[tuple[str, str], ...] = ()  # what copies on the Hub call a class, and what it is called here
     in_folders: bool = False  # whether copies have a folder of images a class
+    test_unlabelled: bool = False  # whether the Hub's test split is a competition's, whose labels are all -1
 
 
 # the datasets of 32x32 pixels that every net for small images has a tag for
@@ -77,7 +78,7 @@ KNOWN = {
     **DATASETS,
     "imagenet-1k": DatasetFacts(
         title="ImageNet-1k", hub_id="ILSVRC/imagenet-1k", config="default", image_column="image", label_column="label",
-        mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), classes=(), in_folders=True,
+        mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), classes=(), in_folders=True, test_unlabelled=True,
         source="Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, IJCV 115, 2015",
     ),
 }

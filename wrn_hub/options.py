@@ -42,8 +42,8 @@ def arguments(texts: Iterable[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if name in ("num_classes", "pretrained", "self"):
             raise UserError(
-                f"{text!r} among the arguments of the model: the classes are the dataset's, and weights are asked for "
-                "by --pretrained")
+                f"{text!r} among the arguments of the model: its classes are those of the dataset or the weights, and "
+                "whether it has weights isn't said there; leave it out")
         if not (equals and name.isidentifier()) or name in known:
             raise UserError(f"{text!r} among the arguments of the model: needed is NAME=VALUE, each name once")
         try:

@@ -28,12 +28,16 @@ def main() -> None:
     parser.add_argument("--data-dir", help="folder that holds the dataset")
     parser.add_argument("--calibration-images", type=int, default=500, help="training images for int8 (%(default)s)")
     add_preprocessing(parser)
+    parser.add_argument(
+        "--model-kwargs", nargs="+", default=(), metavar="NAME=VALUE",
+        help="arguments of the net, such as act_layer=silu")
     args = parser.parse_args()
 
     from ..evaluation.exported import export_source
 
     exported = export_source(
         args.model, args.output, args.format, args.int8, args.dataset, args.data_dir, args.image_size,
-        args.calibration_images, args.crop_pct, args.crop_mode, args.interpolation)
+        args.calibration_images, args.crop_pct, args.crop_mode, args.interpolation,
+        args.model_kwargs)
     for line in exported.lines():
         print(line)

@@ -202,7 +202,7 @@ def decode(data: bytes, where: str, upright: bool = True, most_pixels: int | Non
     Args:
         data: The content of a PNG, JPEG, WebP, BMP, PPM, TIFF or GIF file (of an animation the first frame).
         where: What to call the image in an error.
-        upright: Turned as its EXIF orientation says, as people see it; else as its pixels lie, as timm takes it.
+        upright: Turned as its EXIF orientation says, as people see it; else as its pixels lie.
         most_pixels: More are refused before memory is given to them; by default those that PIL takes for an attack.
 
     Returns:

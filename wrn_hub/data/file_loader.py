@@ -111,7 +111,7 @@ class _Augmented(Dataset):
     """Decoded and augmented images uint8 (size, size, 3), or what is wrong with them."""
 
     def __init__(self, images: FileDataset, mean: tuple[float, ...], augmentation: FileAugmentation) -> None:
-        self.images, self.mean, self.augmentation = images.images, mean, augmentation
+        self.images, self.upright, self.mean, self.augmentation = images.images, images.upright, mean, augmentation
         self.transforms: dict[int, Transform] = {}
 
     def __getitem__(self, item: _Item) -> torch.Tensor | UserError:
@@ -120,7 +120,7 @@ class _Augmented(Dataset):
             self.transforms[size] = self.augmentation.transform(size, self.mean)
         try:
             name, data = self.images[number]
-            image = Image.fromarray(decode(data, name, upright=False))  # as they are measured
+            image = Image.fromarray(decode(data, name, self.upright))
         except UserError as error:  # raised here, it would come to the user with this process's traceback in it
             return error
         _seed(*key)

@@ -30,6 +30,8 @@ class FileDataset(Labelled):
         labels: int64 (N,), each from 0 to ``len(classes) - 1``.
         classes: The names of the classes.
         revision: The commit of the Hub's dataset; None where the images didn't come through the Hub.
+        upright: Whether they are turned as their EXIF orientation says when they are decoded, as people see them; else
+            they are taken as they lie. :func:`wrn_hub.models.preprocess.sees_upright` says when.
 
     Raises:
         UserError: there are no images, or labels are not those above.
@@ -41,6 +43,7 @@ class FileDataset(Labelled):
     labels: np.ndarray
     classes: tuple[str, ...]
     revision: str | None = None
+    upright: bool = True
 
     def __post_init__(self) -> None:
         self.check_labels()

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -19,6 +19,7 @@ from ..logs import quiet
 from ..weights import endpoint_problem, say_what_is_asked
 from .columns import BY_TYPE, Asked, Columns, check_images, find_columns, is_text, labels_of
 from .encoded import EncodedSplit, ImageFiles, Images, Picked, image_bytes
+from .hub_splits import HubSplits
 from .names import in_order, labels_by_name
 from .splits import choose_split, fifth, kind_of_split
 
@@ -308,7 +309,8 @@ def _quiet(*names: str) -> Iterator[None]:
 def read_hub(hub_id: str, split: str, facts: DatasetFacts | None = None, asked: Asked = BY_TYPE) -> EncodedSplit:
     """Read a split through the Hub, or from what the ``datasets`` library has cached of it.
 
-    The classes are those of the training split, in its order.
+    The classes are those of the training split, in its order. Files of another split are downloaded only where nothing
+    else tells the classes, or that the test split has labels.
 
     Args:
         hub_id: "org/name".
@@ -331,7 +333,9 @@ def read_hub(hub_id: str, split: str, facts: DatasetFacts | None = None, asked: 
     say_what_is_asked(f"dataset {hub_id}")
     try:
         with _quiet("datasets", "huggingface_hub"):
-            splits = datasets.load_dataset(hub_id, facts.config if facts else None)
+            return _read_hub(HubSplits(hub_id, facts.config if facts else None), split, facts, asked)
+    except UserError:
+        raise
     except datasets.exceptions.DatasetNotFoundError as error:
         raise UserError(
             f"{hub_id} is not on the Hub, or not open to you: check the name, and for a gated dataset accept its terms "
@@ -345,35 +349,41 @@ def read_hub(hub_id: str, split: str, facts: DatasetFacts | None = None, asked: 
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{hub_id} can't be loaded: {reason[:300]}; or download it and give its folder (--data-dir)") from error
-    chosen, columns, labels, classes = _split_of(splits, split, hub_id, facts, asked)
+
+
+def _read_hub(splits: HubSplits, split: str, facts: DatasetFacts | None, asked: Asked) -> EncodedSplit:
+    chosen, columns, labels, classes = _split_of(splits, splits.features, split, splits.hub_id, facts, asked)
     # the datasets library names the folder of what it cached by the commit
     folders = [Path(file["filename"]).parent.name for file in chosen.cache_files]
     revision = next((name for name in folders if re.fullmatch("[0-9a-f]{40}", name)), None)
-    return EncodedSplit(HubImages(chosen, columns.image, hub_id, revision), labels, classes, revision)
+    return EncodedSplit(HubImages(chosen, columns.image, splits.hub_id, revision), labels, classes, revision)
 
 
 def _split_of(
-    splits: Any, split: str, where: str, facts: DatasetFacts | None, asked: Asked, paths: bool = False
+    splits: Mapping[str, Any], features: Callable[[str], dict[str, Any]], split: str, where: str,
+    facts: DatasetFacts | None, asked: Asked, paths: bool = False,
 ) -> tuple[Any, Columns, np.ndarray, tuple[str, ...]]:
     """(the split, its columns, labels int64 (N,), the classes of the training split) of what ``datasets`` loaded,
     whose images may be texts that are ``paths``."""
     def labels_in(name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-        columns = find_columns(splits[name].features.to_dict(), facts, asked, where)
+        columns = find_columns(features(name), facts, asked, where)
         return labels_of(splits[name].data.column(columns.label), columns.names, where)
 
-    chosen = splits[_labelled(split, splits, where, lambda name: _unlabelled(labels_in(name)[0]))]
-    columns = find_columns(chosen.features.to_dict(), facts, asked, where)
+    name = _labelled(split, splits, where, lambda name: (
+        facts is not None and facts.test_unlabelled) or _unlabelled(labels_in(name)[0]))
+    chosen = splits[name]
+    columns = find_columns(features(name), facts, asked, where)
     kind = chosen.data.column(columns.image).type
     if not (paths and is_text(kind)):
         check_images(kind, f"{where}: {columns.image}")
     labels, names = labels_of(chosen.data.column(columns.label), columns.names, where)
     classes, elsewhere = facts.classes if facts else names, where
     if not facts and any(kind_of_split(name) == "train" for name in splits):
-        training = splits[choose_split("train", splits, where)]
-        theirs = find_columns(training.features.to_dict(), None, asked, where)
+        training = choose_split("train", splits, where)
+        theirs = find_columns(features(training), None, asked, where)
         classes, elsewhere = theirs.names or (), f"{where}'s training split"
         if theirs.names is None:
-            classes = labels_of(training.data.column(theirs.label), None, where)[1]
+            classes = labels_in(training)[1]
     return chosen, columns, labels_by_name(labels, names, classes, f"{where}'s {split} split", elsewhere), classes
 
 
@@ -461,7 +471,9 @@ def _loaded(where: str, load: Callable[[Any], Any]) -> dict[str, Any]:
 def _of_files(splits: dict[str, Any], split: str, where: str, asked: Asked, folder: Path, table: bool) -> EncodedSplit:
     """A split of what was loaded from a folder; of a table, or where paths are texts, the images are files."""
     fifth = all(kind_of_split(name) == "train" for name in splits)
-    chosen, columns, labels, classes = _split_of(splits, "train" if fifth else split, where, None, asked, paths=True)
+    chosen, columns, labels, classes = _split_of(
+        splits, lambda name: splits[name].features.to_dict(), "train" if fifth else split, where, None, asked,
+        paths=True)
     cells, places = chosen.data.column(columns.image), np.arange(len(labels))
     names = _names_in(cells)
     if fifth:

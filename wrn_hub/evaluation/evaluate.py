@@ -24,7 +24,8 @@ from ..errors import UserError
 from ..files import read_json, write_whole
 from ..kernels.winograd import computes, winograd
 from ..models.build import ModelSource, class_names
-from ..models.preprocess import data_config
+from ..models.preprocess import data_config, sees_upright
+from ..options import arguments
 from ..processes import accelerator_for, local_main_first, use_cores
 from ..record import hardware, now, versions
 from ..weights import file_sha256, staged
@@ -263,9 +264,10 @@ def _preprocessing(dataset: Images, config: dict[str, Any]) -> Preprocessing:
     """What was done to the images, of those in memory what :func:`wrn_hub.data.load_dataset` did."""
     mean, std = list(config["mean"]), list(config["std"])
     if isinstance(dataset, ImageDataset):
-        return Preprocessing(dataset.images.shape[1], mean, std, 1.0, "center", "bicubic")
+        return Preprocessing(dataset.images.shape[1], mean, std, 1.0, "center", "bicubic", True)
     return Preprocessing(
-        config["input_size"][-1], mean, std, config["crop_pct"], config["crop_mode"], config["interpolation"])
+        config["input_size"][-1], mean, std, config["crop_pct"], config["crop_mode"], config["interpolation"],
+        dataset.upright)
 
 
 def _trained_on(model: str, dataset: str) -> bool:
@@ -277,13 +279,14 @@ def _trained_on(model: str, dataset: str) -> bool:
     return isinstance(trained, str) and (trained == dataset or Path(trained).resolve() == Path(dataset).resolve())
 
 
-def _load(options: EvaluateOptions, model: str, config: dict[str, Any]) -> Images:
+def _load(options: EvaluateOptions, model: str, config: dict[str, Any], upright: bool) -> Images:
     """The images that the options name, in memory or in files; the log says how they are prepared."""
     split = options.split or split_to_measure(options.dataset, options.data_dir)
     if split == "all" and not options.split and _trained_on(model, options.dataset):
         split = "test"
     files = load_files(
         options.dataset, split, options.data_dir, image_column=options.image_column, label_column=options.label_column)
+    files = replace(files, upright=upright)
     if split == "all" and not options.split:
         _log.warning(
             "%s has no train and test folders: all of its %d images are measured; where the net was trained on it, add "
@@ -292,8 +295,9 @@ def _load(options: EvaluateOptions, model: str, config: dict[str, Any]) -> Image
         return files
     images = for_measuring(files, config)
     if isinstance(images, FileDataset):
-        _log.info("%s images in files, at %d pixels, crop %g (%s), %s", f"{len(images):,}", config["input_size"][-1],
-                  config["crop_pct"], config["crop_mode"], config["interpolation"])
+        _log.info("%s images in files, at %d pixels, crop %g (%s), %s, %s", f"{len(images):,}",
+                  config["input_size"][-1], config["crop_pct"], config["crop_mode"], config["interpolation"],
+                  "upright by EXIF" if upright else "not turned by EXIF")
     return images
 
 
@@ -314,10 +318,11 @@ def evaluate_source(options: EvaluateOptions, command: str = "") -> Results | No
     accelerator = accelerator_for(options.precision)
     with enough_memory("the images, the net and a batch have to fit at the same time; try a smaller --batch-size"):
         source = ModelSource.parse(options.model)
-        net = source.create(pretrained=True)  # before the images: that weights are missing is known at once
+        # before the images: that weights are missing is known at once
+        net = source.create(pretrained=True, **arguments(options.model_kwargs))
         config = data_config(
             net.pretrained_cfg, options.image_size, options.crop_pct, options.crop_mode, options.interpolation)
-        images = local_main_first(lambda: _load(options, source.name, config))
+        images = local_main_first(lambda: _load(options, source.name, config, sees_upright(net.pretrained_cfg)))
         net = net.to(accelerator.device, memory_format=torch.channels_last)
         sha256 = file_sha256(source.weights_file) if source.weights_file else None
         folder = "local-dir:" in source.name

@@ -1,6 +1,6 @@
 """Export a model by its name to one file, held against the net before it is written, and measure what int8 costs."""
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from ..facts import DATASETS
 from ..files import write_whole
 from ..models.build import ModelSource
 from ..models.onnx import OnnxNet, exported, metadata, quantized, to_onnx, to_pt2
-from ..models.preprocess import data_config
-from ..options import LARGEST_SIDE
+from ..models.preprocess import data_config, sees_upright
+from ..options import LARGEST_SIDE, arguments
 from ..processes import accelerator_for
 from ..weights import file_sha256
 from . import metrics
@@ -97,7 +97,8 @@ def _in_integers(
     config: dict[str, Any], count: int
 ) -> tuple[bytes, Quantization]:
     accelerator = accelerator_for("fp32")
-    train, test = (load_files(dataset, split, data_dir) for split in ("train", "test"))
+    upright = sees_upright(model.pretrained_cfg)
+    train, test = (replace(load_files(dataset, split, data_dir), upright=upright) for split in ("train", "test"))
     chosen, tested = for_measuring(_some(train, count), config), for_measuring(test, config)
     calibrated_on = f"{len(chosen):,} training images of {Path(dataset).name}"
     loader = (
@@ -132,6 +133,7 @@ def export_source(
     crop_pct: float | None = None,
     crop_mode: str | None = None,
     interpolation: str | None = None,
+    model_kwargs: Sequence[str] = (),
 ) -> Exported:
     """What ``wrn-hub export`` does; see :mod:`wrn_hub.models.onnx` for what is in the file.
 
@@ -148,9 +150,11 @@ def export_source(
         crop_pct: See :func:`wrn_hub.models.preprocess.data_config`, as for the two below.
         crop_mode: The same.
         interpolation: The same.
+        model_kwargs: Arguments of the net, see :func:`wrn_hub.options.arguments`.
 
     Raises:
-        UserError: no such model or dataset; the model can't be exported; the file would not compute what the net does.
+        UserError: no such model, argument of it or dataset; the model can't be exported; the file would not compute
+            what the net does.
     """
     if form == "pt2" and int8:
         raise UserError("int8 is a form of ONNX here: leave --format pt2 or --int8 away")
@@ -158,13 +162,13 @@ def export_source(
         raise UserError(f"calibration images {calibration_images}: allowed is 1 or more")
     if image_size is not None and not 1 <= image_size <= LARGEST_SIDE:
         raise UserError(f"image size {image_size}: allowed is 1 to {LARGEST_SIDE} pixels")
-    source = ModelSource.parse(model)
+    given, source = arguments(model_kwargs), ModelSource.parse(model)
     tag = source.cfg.get("tag")
     name = Path(source.name.partition(":")[2] or source.name).resolve().name
     output = Path(output or f"{name}{'.int8' if int8 else ''}.{form}")
     if output.is_dir() or not output.parent.is_dir():
         raise UserError(f"output {output}: name a file in a folder that there is")
-    net = source.create(pretrained=True).eval()
+    net = source.create(pretrained=True, **given).eval()
     config = data_config(net.pretrained_cfg, image_size, crop_pct, crop_mode, interpolation)
     size = config["input_size"][-1]
     program = exported(net, size)

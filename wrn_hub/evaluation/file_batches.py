@@ -52,7 +52,7 @@ class _Prepared(Dataset):
     """Resized and cropped images uint8 (H, W, 3), or what is wrong with them."""
 
     def __init__(self, dataset: FileDataset, places: range, config: dict[str, Any]) -> None:
-        self.images, self.places = dataset.images, places
+        self.images, self.upright, self.places = dataset.images, dataset.upright, places
         self.transform = create_transform(**config, is_training=False, normalize=False)
 
     def __len__(self) -> int:
@@ -61,8 +61,7 @@ class _Prepared(Dataset):
     def __getitem__(self, number: int) -> torch.Tensor | UserError:
         try:
             name, data = self.images[self.places[number]]
-            # not turned: those who made such weights measured them on images as they lie
-            return self.transform(Image.fromarray(decode(data, name, upright=False))).permute(1, 2, 0)
+            return self.transform(Image.fromarray(decode(data, name, self.upright))).permute(1, 2, 0)
         except UserError as error:  # raised here, it would come to the user with this process's traceback in it
             return error
 

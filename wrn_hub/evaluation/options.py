@@ -2,7 +2,7 @@
 from dataclasses import dataclass, fields
 
 from ..errors import UserError
-from ..options import CROP_MODES, INTERPOLATIONS, LARGEST_SIDE, option
+from ..options import CROP_MODES, INTERPOLATIONS, LARGEST_SIDE, arguments, option
 
 __all__ = ["CORRUPTED_IMAGES", "EvaluateOptions"]
 
@@ -45,6 +45,7 @@ class EvaluateOptions:
         "that both have them in", ("name", "order"))
     real_labels: str | None = option(
         None, "real.json: every right label of ImageNet's validation images (ReaL), to measure by as well")
+    model_kwargs: tuple[str, ...] = option((), "arguments of the net, such as act_layer=silu", words=True)
     output: str | None = option(
         None, "folder to write results.json, logits.safetensors and worst.safetensors to")
     image_column: str | None = option(None, "column of the images; by default the one of type Image")
@@ -58,6 +59,7 @@ class EvaluateOptions:
             value = getattr(self, name)
             if value is not None and not least <= value <= limit:
                 raise UserError(f"{name} = {value}: allowed is {least} to {limit}")
+        arguments(self.model_kwargs)
         if not 0 < self.eps <= 1:
             raise UserError(f"eps = {self.eps}: allowed is above 0, up to 1, of pixels divided by 255, such as 8/255")
         for item in fields(self):

@@ -62,6 +62,8 @@ class Preprocessing:
             record, as the two below.
         crop_mode: Where that part lies, as timm calls it.
         interpolation: Of an image that has another size, as timm calls it.
+        upright: Whether images are turned as their EXIF orientation says; see
+            :func:`wrn_hub.models.preprocess.sees_upright`. None where that isn't on record.
     """
 
     size: int
@@ -70,6 +72,7 @@ class Preprocessing:
     crop_pct: float | None = None
     crop_mode: str | None = None
     interpolation: str | None = None
+    upright: bool | None = None
 
     def agrees(self, other: "Preprocessing") -> bool:
         """Whether both are the same, as far as both are on record."""
@@ -201,8 +204,8 @@ class Results:
         match_classes: How the net's logits were brought to the dataset's classes: "name", by the names of both;
             "order", as they stand. None where that isn't on record: their numbers were equal then.
         among: Of how many classes of the net the likeliest is the answer, where the dataset has only some of them.
-        pipeline: How images got to the net: "memory", decoded once into one array, upright as their EXIF orientation
-            says; "files", each by timm's own transforms, as it lies. None where that isn't on record: "memory" then.
+        pipeline: How images got to the net: "memory", decoded once into one array; "files", each by timm's own
+            transforms. None where that isn't on record: "memory" then.
         real: By ReaL's labels; None where they weren't given.
         schema_version: 2.
     """

@@ -20,6 +20,8 @@ from .tensors import State, check_tensors
 
 __all__ = ["ModelSource", "class_names", "compiled"]
 
+_OF_ARGUMENTS = (AssertionError, AttributeError, LookupError, TypeError, ValueError)  # what a value that is none makes
+
 
 @dataclass(frozen=True)
 class ModelSource:
@@ -103,8 +105,8 @@ class ModelSource:
             net = timm.create_model(self.name, pretrained=pretrained, **kwargs)
         except UserError:
             raise
-        except (SafetensorError, TypeError, RuntimeError, OSError, ValueError) as error:
-            raise UserError(f"model {self.name}{_taken(error) or f': {first_line(error)}'}") from error
+        except (SafetensorError, RuntimeError, OSError, *_OF_ARGUMENTS) as error:
+            raise UserError(f"model {self.name}{_wrong(error, kwargs)}") from error
         if pretrained:
             state = {key: value for key, value in net.state_dict().items() if not value.is_meta}
             check_tensors(state, f"model {self.name}", whole_numbers=state)
@@ -128,8 +130,7 @@ class ModelSource:
                 wrong = self._misfit(state, kwargs, new_classes, new_channels)
             if not wrong and isinstance(error, UserError):
                 raise
-            reason = " ".join(str(error).split())[:300] or type(error).__name__  # torch says what on further lines
-            said = f"{file} {wrong}" if wrong else f"model {self.name}{_taken(error) or f': {reason}'}"
+            said = f"{file} {wrong}" if wrong else f"model {self.name}{_wrong(error, kwargs)}"
             raise UserError(said) from error
         own = net.state_dict()
         check_tensors(state, file, {key for key in state if key not in own or not own[key].is_floating_point()})
@@ -169,10 +170,16 @@ class ModelSource:
         return Path(self.cfg["file"]) if self.cfg.get("file") else None
 
 
-def _taken(error: Exception) -> str:
-    """What Python says of an argument that a net doesn't take, in fewer words; empty where it says something else."""
+def _wrong(error: Exception, kwargs: dict[str, Any]) -> str:
+    """What keeps a net from being built: an argument that it doesn't take, a value of one, or something else."""
     found = re.search(r"unexpected keyword argument '(\w+)'", str(error)) if isinstance(error, TypeError) else None
-    return f" takes no argument {found[1]!r}" if found else ""
+    if found:
+        return f" takes no argument {found[1]!r}"
+    reason = " ".join(str(error).split())[:300] or type(error).__name__  # torch says what on further lines
+    if isinstance(error, LookupError):  # its whole message is what wasn't found
+        reason = f"there is no {reason}"
+    given = ", ".join(f"{name}={value!r}" for name, value in kwargs.items() if name != "num_classes")
+    return f" can't be built with {given}: {reason}" if given and isinstance(error, _OF_ARGUMENTS) else f": {reason}"
 
 
 def compiled(model: nn.Module, mode: str) -> nn.Module:

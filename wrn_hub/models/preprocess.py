@@ -7,7 +7,9 @@ from timm.data import resolve_data_config
 from ..errors import UserError
 from ..options import CROP_MODES, INTERPOLATIONS
 
-__all__ = ["data_config"]
+__all__ = ["TURNED", "data_config", "sees_upright"]
+
+TURNED = "trained on images turned upright as their EXIF orientation says"  # a note in the cfg of weights made here
 
 
 def data_config(
@@ -42,3 +44,19 @@ def data_config(
     if image_size is not None:
         given["input_size"] = (*(cfg.get("input_size") or (3,))[:1], image_size, image_size)
     return resolve_data_config(given, pretrained_cfg=dict(cfg) or {"input_size": (3, 32, 32)}, use_test_size=True)
+
+
+def sees_upright(cfg: Mapping[str, Any]) -> bool:
+    """Whether a net is measured on images in files turned upright, as their EXIF orientation says, or as they lie.
+
+    Images are turned wherever this package opens them: in training, in what a training measures, in ``predict``. The
+    one exception is what :mod:`wrn_hub.evaluation` measures, from files, of weights that weren't trained here: those
+    who made such weights, and timm's ``validate.py``, take images as they lie, and every logit is to be theirs. So
+    that weights trained here are told from others wherever they go, the trainer leaves the note ``TURNED`` in their
+    ``pretrained_cfg``.
+
+    Args:
+        cfg: The net's ``pretrained_cfg``.
+    """
+    notes = cfg.get("notes")
+    return isinstance(notes, list | tuple) and TURNED in notes

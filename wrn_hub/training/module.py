@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..facts import DATASETS
 from ..files import write_whole
 from ..models.export import save_model
+from ..models.preprocess import TURNED
 from .options import CUDA_GRAPHS, TrainOptions
 from .parts import as_asked
 from .pipeline import Images
@@ -86,7 +87,7 @@ def adopt(model: nn.Module, options: TrainOptions, training: Images, size: int) 
     cfg = {
         "mean": mean, "std": std, **before, "num_classes": classes, "input_size": (3, size, size),
         "test_input_size": None, "crop_pct": 1.0, "test_crop_pct": None, "crop_mode": "center",
-        "interpolation": "bicubic"}
+        "interpolation": "bicubic", "notes": [TURNED]}
     cfg |= {"mean": options.mean or cfg["mean"], "std": options.std or cfg["std"]}
     modes = [(module, module.training) for module in model.modules()]
     parameter = next(model.parameters())

@@ -13,6 +13,7 @@ from ..errors import UserError, first_line, nearest
 from ..facts import DATASETS
 from ..kernels.winograd import computes, prepare
 from ..models.build import ModelSource
+from ..models.preprocess import TURNED
 from ..options import arguments
 from ..processes import process_state
 from ..record import cpu_features
@@ -48,7 +49,8 @@ def build_model(source: ModelSource, options: TrainOptions, training: Images, si
         mean=options.mean or cfg["mean"], std=options.std or cfg["std"], input_size=(3, size, size),
         test_input_size=(3, options.test_size, options.test_size) if other else None,
         crop_pct=1.0 if whole else options.crop_pct or cfg.get("crop_pct", DEFAULT_CROP_PCT), test_crop_pct=None,
-        crop_mode="center", interpolation="bicubic" if options.interpolation == "auto" else options.interpolation)
+        crop_mode="center", interpolation="bicubic" if options.interpolation == "auto" else options.interpolation,
+        notes=[TURNED])
     model.pretrained_cfg = cfg
     if options.sync_bn:
         model = _synchronized(model)
