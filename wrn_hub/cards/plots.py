@@ -20,7 +20,7 @@ from ..evaluation.metrics import Reliability
 from ..files import write_whole
 
 __all__ = [
-    "Point", "confusion_plot", "corruption_plot", "curve_plot", "digest", "digest_of", "frontier_plot",
+    "Point", "confusion_plot", "corruption_plot", "curve_plot", "digest", "digest_of", "frontier_plot", "label_points",
     "many_classes_plot", "pairs_plot", "per_class_plot", "reliability_plot", "save", "worst_plot"]
 
 _KEY = "wrn_hub-inputs"
@@ -200,13 +200,13 @@ def frontier_plot(datasets: Mapping[str, Sequence[Point]], measures: Sequence[st
             axes.set_title(dataset, fontsize=10)
             if not known:
                 axes.text(0.5, 0.5, "Not measured", transform=axes.transAxes, ha="center", color=GRAY)
-            _label(axes, [(cost, p.error, p.label) for p, cost in known])
+            label_points(axes, [(cost, p.error, p.label) for p, cost in known])
         row[0].set_ylabel("top-1 error, %")
     grid[0][0].legend(loc="best", fontsize=8)
     return figure
 
 
-def _label(axes: plt.Axes, places: Sequence[tuple[float, float, str]], size: float = 7.5) -> None:
+def label_points(axes: plt.Axes, places: Sequence[tuple[float, float, str]], size: float = 7.5) -> None:
     """Write a label beside each point, where it covers no other label and no point if there is such a place."""
     axes.autoscale_view()
     points = [(x, y) for x, y, _ in places]
