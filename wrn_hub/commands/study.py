@@ -11,7 +11,7 @@ A finished training is kept in results.json at once and never trained again; an 
 import argparse
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import Stopped, UserError
 from ..studies.results import Results
 from ..studies.run import Machine
 from ..studies.study import SCALES, Scale, Study, load_study, study_names
@@ -35,7 +35,7 @@ def _status(study: Study, scale: Scale, root: Path) -> list[str]:
 
 
 def _do(study: Study, root: Path, machine: Machine, args: argparse.Namespace) -> None:
-    """Train what is missing, then measure steps where nobody has; the page shows how far it came, whatever ends it."""
+    """Train what is missing, then measure steps where nobody has."""
     from ..studies.run import train_missing
     from ..studies.steps import measure_steps
 
@@ -43,7 +43,7 @@ def _do(study: Study, root: Path, machine: Machine, args: argparse.Namespace) ->
     limited = args.runs is not None or args.minutes is not None
     if scale.seeds and not args.steps:
         train_missing(results, scale, machine, args.runs, args.minutes)
-    if scale.steps and (args.steps or not limited and results.steps(scale) is None):
+    if scale.steps and (args.steps or (not limited and results.steps(scale) is None)):
         results.set_steps(scale, measure_steps(scale, machine))
 
 
@@ -100,6 +100,10 @@ def main() -> None:
     if not args.page:
         machine = Machine(args.data_dir, args.output, args.threads, args.precision)
         for study in studies:
-            _do(study, root, machine, args)
+            try:
+                _do(study, root, machine, args)
+            except Stopped:
+                _pages(studies, root)  # how far it came
+                raise
     for page in _pages(studies, root):
         say(str(page))

@@ -1,1 +1,1 @@
-"""The paper's claims as studies: each a TOML file beside this one, which names the nets and what was claimed of them."""
+"""The paper's claims as studies: each a TOML file beside this one with its nets and what is said of them."""

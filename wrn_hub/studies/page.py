@@ -130,8 +130,8 @@ def page_text(study: Study, root: Path) -> str:
         *([] if every[0].empty else [f"**What a reader learns:** {study.learns}."]),
         *(part for seen in every for part in _section(seen))]
     parts += [
-        f"At the {name}'s own scale nothing has been run yet; the same code does it:\n\n```bash\n{_command(study, scale)}"
-        f"   # {_costs(scale)}\n```" for name, scale in study.scales.items() if name not in shown]
+        f"At the {name}'s own scale nothing has been run yet; the same code does it:\n\n"
+        f"```bash\n{_command(study, scale)}   # {_costs(scale)}\n```" for name, scale in study.scales.items() if name not in shown]
     parts.append("[All studies](../README.md); the numbers, each training with its settings, hardware and time: "
                  "[results.json](results.json)" if any(not seen.empty for seen in every) else
                  "[All studies](../README.md)")
@@ -164,8 +164,8 @@ def index_text(studies: Sequence[Study], root: Path) -> str:
         "# Studies",
         "What the paper and the texts that teach it say of Wide ResNets, each claim with the command that checks it: "
         "`python scripts/study.py NAME`, on two cores in hours, or with `--scale paper` by the paper's own schedule. "
-        "Several seeds; a difference counts where it is more than its 95 % interval, and a claim that doesn't appear at "
-        "this scale is reported so.",
+        "Several seeds; a difference counts where it is more than its 95 % interval, and a claim that doesn't appear "
+        "is reported so.",
         table(["study", "what was seen", "what a reader learns"], rows)]) + "\n"
 
 

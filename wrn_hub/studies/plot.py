@@ -20,6 +20,11 @@ _MARKERS = ("o", "s", "^", "D")
 _PANEL = tuple[str, list[tuple[str, str, float, float, float]]]  # title; group, name, x, y, spread of y
 
 
+def _rounded(value: float) -> float:
+    """To what can be seen, so that another machine's last bits don't make another picture."""
+    return float(f"{value:.6g}")
+
+
 def _panels(seen: Seen) -> list[_PANEL]:
     """What is drawn: panels with a point a net."""
     plot = seen.study.plot
@@ -30,9 +35,9 @@ def _panels(seen: Seen) -> list[_PANEL]:
             continue
         if values:
             mean, spread = mean_spread(values)
-            measured.append((net.group, net.name, x, mean, spread or 0.0))
+            measured.append((net.group, net.name, _rounded(x), _rounded(mean), _rounded(spread or 0.0)))
         if net.paper is not None and plot.y in ("error", "step"):
-            published.append((net.group, net.name, x, net.paper, 0.0))
+            published.append((net.group, net.name, _rounded(x), net.paper, 0.0))
     panels = [(f"measured, {seen.scale.name} scale", measured)]
     return panels + ([(f"published, {seen.study.unit}", published)] if len(published) > 2 else [])
 
@@ -66,14 +71,9 @@ def _draw(panels: list[_PANEL], x_label: str, y_label: str, log: bool, joined: b
 
 
 def _inputs(seen: Seen) -> tuple[list[_PANEL], str, str, bool, bool]:
+    """What :func:`_draw` is told."""
     plot = seen.study.plot
-    rounded = [(title, [(group, name, *(float(f"{value:.6g}") for value in numbers)) for group, name, *numbers in points])
-               for title, points in _panels(seen)]
-    return (rounded, plot.x_label or _named(plot.x), _named(plot.y), plot.log, plot.x == "x")  # type: ignore[return-value]
-
-
-def _named(column: str) -> str:
-    return COLUMNS.get(column, column)
+    return _panels(seen), plot.x_label or COLUMNS[plot.x], COLUMNS[plot.y], plot.log, plot.x == "x"
 
 
 def picture_names(seen: Seen) -> list[str]:

@@ -144,7 +144,7 @@ def train_missing(
     for net, seed in scale.wanted():
         if (net.name, seed) in results.runs(scale):
             continue
-        if most is not None and finished >= most or end is not None and time.monotonic() >= end:
+        if (most is not None and finished >= most) or (end is not None and time.monotonic() >= end):
             break
         folder = _folder(results.study.name, scale, net, seed, machine.runs)
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -68,11 +68,13 @@ def measure_steps(scale: Scale, machine: Machine, rounds: int = 5, seconds: floa
         how = (fast, True, by_winograd) if package else ("fp32", False, False)
         return _steps(make, scale.steps, device, *how)
 
-    rows = []
-    for net in scale.nets:
+    def held(net: Net) -> int | None:
         _log.info("memory of a step of %s", net.name)
-        rows.append({"net": net.name, "parameters": counted(net).parameters, "gmacs": counted(net).gmacs,
-                     "memory": peak_memory(device, lambda net=net: two_steps(steps(net, False)))})
+        return peak_memory(device, lambda: two_steps(steps(net, False)))
+
+    rows: list[dict[str, Any]] = [
+        {"net": net.name, "parameters": counted(net).parameters, "gmacs": counted(net).gmacs, "memory": held(net)}
+        for net in scale.nets]
     for key, package in (("seconds", False), ("package_seconds", True)):
         _log.info("time of a step, %d rounds: %s", rounds, ", ".join(net.name for net in scale.nets))
         rivals = [Rival(net.name, steps(net, package)) for net in scale.nets]
