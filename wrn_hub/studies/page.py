@@ -131,7 +131,8 @@ def page_text(study: Study, root: Path) -> str:
         *(part for seen in every for part in _section(seen))]
     parts += [
         f"At the {name}'s own scale nothing has been run yet; the same code does it:\n\n"
-        f"```bash\n{_command(study, scale)}   # {_costs(scale)}\n```" for name, scale in study.scales.items() if name not in shown]
+        f"```bash\n{_command(study, scale)}   # {_costs(scale)}\n```"
+        for name, scale in study.scales.items() if name not in shown]
     parts.append("[All studies](../README.md); the numbers, each training with its settings, hardware and time: "
                  "[results.json](results.json)" if any(not seen.empty for seen in every) else
                  "[All studies](../README.md)")
