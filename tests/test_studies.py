@@ -50,8 +50,8 @@ batch_size = 20
 [[small.nets]]
 name = "narrow"
 model = "wide_resnet"
-kwargs = {depth = 10, width = 0.25}
-x = 0.25
+kwargs = {depth = 10, width = 0.5}
+x = 0.5
 paper = 9
 
 [[small.nets]]
@@ -59,7 +59,7 @@ name = "wider"
 model = "wrn_10_2"
 kwargs = {channels = [8, 8, 8]}
 options = {lr = 0.1}
-x = 0.5
+x = 2
 
 [[small.claims]]
 says = "The wider net errs less"
@@ -115,7 +115,7 @@ def test_the_nets_are_those_of_the_tables_that_they_are_compared_with():
     equal = [counted(net) for net in load_study("deepening").scale("small").nets]
     assert {cost.parameters for cost in equal} == {563_930}
     one_size = [counted(net) for net in load_study("depth_against_width").scale("small").nets if "WRN" in net.name]
-    assert max(cost.parameters for cost in one_size) < 1.03 * min(cost.parameters for cost in one_size)
+    assert max(cost.parameters for cost in one_size) < 1.05 * min(cost.parameters for cost in one_size)
     assert max(cost.gmacs for cost in one_size) < 1.06 * min(cost.gmacs for cost in one_size)
     residual = {net.name: counted(net).parameters for net in load_study("degradation").scale("small").nets}
     projections = 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64  # with their norms

@@ -44,7 +44,7 @@ def _steps(
         yield
 
 
-def measure_steps(scale: Scale, machine: Machine, rounds: int = 5, seconds: float = 1.0) -> dict[str, Any]:
+def measure_steps(scale: Scale, machine: Machine, rounds: int = 5, seconds: float = 0.5) -> dict[str, Any]:
     """Time and memory of forward and backward: plainly, in fp32 and torch's own layout, and as this package trains.
 
     Args:
