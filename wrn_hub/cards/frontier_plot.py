@@ -8,7 +8,7 @@ from matplotlib.textpath import TextPath
 
 from .plots import BLUE, GRAY, ORANGE, legend_above, plt
 
-__all__ = ["Point", "frontier_plot", "unbeaten"]
+__all__ = ["Point", "frontier_plot", "label_points", "unbeaten"]
 
 _FONT, _NEAR = 8.5, 6.0  # size of a label, and how near to its mark one needs no line; points
 _DARK = {BLUE: "#005a8d", ORANGE: "#8a5a00"}  # of letters in these colours, which need more contrast than marks do
@@ -74,7 +74,7 @@ def frontier_plot(datasets: Mapping[str, Sequence[Point]], measure: str, column:
                 markerfacecolor=colour if measured else "white", label=label, markersize=6)
             lines.append(line)
         if known:
-            _label(axes, [(cost, error, p.label, BLUE if p.measured else ORANGE) for cost, error, p in known], lines)
+            label_points(axes, [(cost, error, p.label, BLUE if p.measured else ORANGE) for cost, error, p in known], lines)
         else:
             axes.text(0.5, 0.5, "Not measured", transform=axes.transAxes, ha="center", color=GRAY)
         legend_above(axes)
@@ -102,7 +102,7 @@ def _beads(line: Sequence[tuple[float, float]], apart: float = 4) -> Iterator[Bo
             yield across - 1, up - 1, across + 1, up + 1
 
 
-def _label(
+def label_points(
     axes: plt.Axes, places: Sequence[tuple[float, float, str, str]], lines: Sequence[Sequence[tuple[float, float]]]
 ) -> None:
     """Write a label beside each point, one after the other, the most crowded first, each at the first best place.
@@ -146,5 +146,5 @@ def _label(
         beads += leader
         axes.annotate(
             text, (cost, error), textcoords="offset points", xytext=(box[0] + 1 - x, box[1] - y), fontsize=_FONT,
-            color=_DARK[colour], arrowprops=None if reach == _NEAR else {
+            color=_DARK.get(colour, colour), arrowprops=None if reach == _NEAR else {
                 "arrowstyle": "-", "color": GRAY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3})

@@ -2,4 +2,4 @@
 
 __all__ = ["COMMANDS"]
 
-COMMANDS = ("train", "finetune", "evaluate", "predict", "export", "convert", "hub", "publish", "benchmark")
+COMMANDS = ("train", "finetune", "evaluate", "predict", "export", "convert", "hub", "publish", "benchmark", "study")
