@@ -10,12 +10,14 @@ A finished training is kept in results.json at once and never trained again; an 
 """
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import Stopped, UserError
-from ..studies.results import Results
-from ..studies.run import Machine
 from ..studies.study import SCALES, Scale, Study, load_study, study_names
 from .cli import Parser, checkout, say
+
+if TYPE_CHECKING:
+    from ..studies.run import Machine
 
 
 def _root(results: Path | None) -> Path:
@@ -29,13 +31,15 @@ def _root(results: Path | None) -> Path:
 
 
 def _status(study: Study, scale: Scale, root: Path) -> list[str]:
+    from ..studies.results import Results
     from ..studies.run import status
 
     return [f"{study.name}, {scale.name}", *(f"  {line}" for line in status(Results(study, root), scale))]
 
 
-def _do(study: Study, root: Path, machine: Machine, args: argparse.Namespace) -> None:
+def _do(study: Study, root: Path, machine: "Machine", args: argparse.Namespace) -> None:
     """Train what is missing, then measure steps where nobody has."""
+    from ..studies.results import Results
     from ..studies.run import train_missing
     from ..studies.steps import measure_steps
 
@@ -98,6 +102,8 @@ def main() -> None:
         _check(studies, root)
         return
     if not args.page:
+        from ..studies.run import Machine
+
         machine = Machine(args.data_dir, args.output, args.threads, args.precision)
         for study in studies:
             try:

@@ -34,9 +34,11 @@ SIZE = 32  # side of the images in pixels
 
 _log = logging.getLogger(__name__)
 
-# Milliseconds that training takes for an image of 32x32 pixels, by what a forward pass counts: fitted to the speeds of
-# wrn_16_2 and wrn_28_10 on two cores with AVX2, in fp32 by Winograd's algorithm. A first guess, until something ran.
+# Milliseconds that training takes two cores with AVX2, in fp32 by Winograd's algorithm: for an image of 32x32 pixels by
+# what a forward pass counts, and for a step besides. Fitted to a dozen nets of the studies; a first guess, until
+# something ran.
 _MS_A_GMAC, _MS_A_MILLION_ACTIVATIONS = 21.3, 5.1
+_MS_A_STEP, _MS_A_MILLION_PARAMETERS = 15.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,10 @@ def _guess(scale: Scale, net: Net, images: int) -> float:
     parts = options.progressive_sizes or (SIZE,)
     sizes = [parts[number * len(parts) // options.epochs] for number in range(options.epochs)]
     cost = counted(net)
-    ms = _MS_A_GMAC * cost.gmacs + _MS_A_MILLION_ACTIVATIONS * cost.activations
-    return images * ms / 1000 * sum((size / SIZE) ** 2 for size in sizes)
+    image = _MS_A_GMAC * cost.gmacs + _MS_A_MILLION_ACTIVATIONS * cost.activations
+    step = _MS_A_STEP + _MS_A_MILLION_PARAMETERS * cost.parameters / 1e6
+    steps = images // options.batch_size * options.epochs
+    return (images * image * sum((size / SIZE) ** 2 for size in sizes) + steps * step) / 1000
 
 
 def guess_of_all(scale: Scale, images: int = 50_000) -> float:
