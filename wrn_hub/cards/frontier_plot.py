@@ -74,7 +74,8 @@ def frontier_plot(datasets: Mapping[str, Sequence[Point]], measure: str, column:
                 markerfacecolor=colour if measured else "white", label=label, markersize=6)
             lines.append(line)
         if known:
-            label_points(axes, [(cost, error, p.label, BLUE if p.measured else ORANGE) for cost, error, p in known], lines)
+            label_points(
+                axes, [(cost, error, p.label, BLUE if p.measured else ORANGE) for cost, error, p in known], lines)
         else:
             axes.text(0.5, 0.5, "Not measured", transform=axes.transAxes, ha="center", color=GRAY)
         legend_above(axes)
