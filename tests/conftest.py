@@ -35,7 +35,7 @@ SLOW = [
     "test_scripts.py::test_finetune_starts", "test_scripts.py::test_a_recipe_is_overridden",
     "test_scripts.py::test_a_full_disk", "test_scripts.py::test_a_package_of_an_extra",
     "test_scripts.py::test_help_imports", "test_scripts.py::test_evaluate_prints",
-    "test_scripts.py::test_help_of_a_command", "test_own_data.py", "test_report.py",
+    "test_scripts.py::test_help_of_a_command", "test_own_data.py", "test_report.py", "test_studies.py",
 ]
 
 ROOT = Path(__file__).resolve().parent.parent

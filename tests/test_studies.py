@@ -215,7 +215,7 @@ def test_what_is_missing_is_trained_and_the_page_says_what_was_seen(tiny, finish
     code, said, _ = study(tiny, "--threads", 1)
     assert code == 0 and str(finished / "README.md") in said
     page = (finished / "README.md").read_text()
-    assert "Not run yet" not in page and "Of 1 claims that are checked" in page and "95 % interval" in page
+    assert "Not run yet" not in page and "Of 1 claim checked here" in page and "95 % interval" in page
     errors = [100 * (1 - run["top1"]) for run in json.loads((finished / "results.json").read_text())["small"]["runs"]]
     assert f"{sum(errors[:2]) / 2:.2f} ± {abs(errors[0] - errors[1]) / math.sqrt(2):.2f}" in page
     assert study(tiny, "--status")[1].splitlines()[-1].strip() == "time and memory of a step: measured"

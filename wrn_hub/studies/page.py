@@ -26,10 +26,14 @@ def _seen(study: Study, root: Path) -> list[Seen]:
 def _table(seen: Seen) -> str:
     study, scale = seen.study, seen.scale
     columns = [column for column in study.columns if column != "paper" or any(net.paper for net in scale.nets)]
-    named = [f"{COLUMNS[column]}: {study.unit}" if column == "paper" else COLUMNS[column] for column in columns]
+    named = [_heading(study, column) for column in columns]
     rows = [[net.name, *(seen.cell(net, column) for column in columns), *_seeds(seen, net)] for net in scale.nets]
     header = ["net", *named, *(["seeds"] if scale.seeds else [])]
     return table(header, rows, right=range(1, len(header)), padded=True)
+
+
+def _heading(study: Study, column: str) -> str:
+    return COLUMNS[column] + {"paper": f": {study.unit}", "ratio": f" {study.reference}"}.get(column, "")
 
 
 def _seeds(seen: Seen, net: Net) -> list[str]:
@@ -72,7 +76,7 @@ def _conditions(seen: Seen) -> list[str]:
         how = f"{package['precision']}, {package['layout']}" + (", Winograd" if package["winograd"] == "on" else "")
         lines.append(
             f"A step is forward and backward of {steps['batch_size']} images of {steps['image_size']} pixels, the "
-            f"median of {len(steps['rows'][0]['seconds'])} rounds in which every net had its turn: plainly, in fp32 "
+            f"mean of {len(steps['rows'][0]['seconds'])} rounds in which every net had its turn: plainly, in fp32 "
             + (f"and torch's own layout, and as this package does it, in {how}" if _package(seen.study) else
                "and torch's own layout")
             + f"; on {steps['hardware']}, PyTorch {steps['versions']['torch']}, {steps['date'][:10]}.")
@@ -151,7 +155,8 @@ def _headline(seen: Seen) -> str:
     parts = [f"{kinds[kind]} {(singular if kinds[kind] == 1 else words)[kind]}" for kind in words if kinds[kind]]
     done, wanted = len(seen.runs), seen.scale.seeds * len(seen.scale.nets)
     so_far = f", after {done} of {wanted} trainings" if done < wanted else ""
-    return f"Of {sum(kinds.values())} claims that are checked, {listed(parts)}{so_far}"
+    every = sum(kinds.values())
+    return f"Of {every} claim{'s' * (every > 1)} checked here, {listed(parts)}{so_far}"
 
 
 def index_text(studies: Sequence[Study], root: Path) -> str:

@@ -14,6 +14,7 @@ __all__ = ["check_plots", "picture_names", "write_plots"]
 
 _COLOURS = (BLUE, ORANGE, "#009E73", GRAY)  # Okabe and Ito's; markers differ too
 _MARKERS = ("o", "s", "^", "D")
+_UNITS = {"parameters": (1e6, ", millions"), "memory": (2**20, ", MiB")}
 _PANEL = tuple[str, list[tuple[str, str, float, float, float]]]  # title; group, name, x, y, spread of y
 
 
@@ -30,11 +31,12 @@ def _panels(seen: Seen) -> list[_PANEL]:
         x, values = net.x if plot.x == "x" else seen.middle(net, plot.x), seen.values(net, plot.y)
         if x is None:
             continue
+        x, name = x / _UNITS.get(plot.x, (1, ""))[0], net.name.removeprefix(f"{net.group}, ")
         if values:
             mean, spread = mean_spread(values)
-            measured.append((net.group, net.name, _rounded(x), _rounded(mean), _rounded(spread or 0.0)))
+            measured.append((net.group, name, _rounded(x), _rounded(mean), _rounded(spread or 0.0)))
         if net.paper is not None and plot.y in ("error", "step"):
-            published.append((net.group, net.name, _rounded(x), net.paper, 0.0))
+            published.append((net.group, name, _rounded(x), net.paper, 0.0))
     panels = [(f"measured, {seen.scale.name} scale", measured)]
     return panels + ([(f"published, {seen.study.unit}", published)] if len(published) > 2 else [])
 
@@ -70,7 +72,8 @@ def _draw(panels: list[_PANEL], x_label: str, y_label: str, log: bool, joined: b
 def _inputs(seen: Seen) -> tuple[list[_PANEL], str, str, bool, bool]:
     """What :func:`_draw` is told."""
     plot = seen.study.plot
-    return _panels(seen), plot.x_label or COLUMNS[plot.x], COLUMNS[plot.y], plot.log, plot.x == "x"
+    x_label = plot.x_label or COLUMNS[plot.x] + _UNITS.get(plot.x, (1, ""))[1]
+    return _panels(seen), x_label, COLUMNS[plot.y], plot.log, plot.x == "x"
 
 
 def picture_names(seen: Seen) -> list[str]:

@@ -14,7 +14,7 @@ __all__ = ["APPEARS", "CLOSE", "OPPOSITE", "UNKNOWN", "Seen", "Verdict", "writte
 
 # what becomes of a claim
 APPEARS, CLOSE, OPPOSITE, UNKNOWN = "appears", "not told apart", "the opposite appears", "not known yet"
-_DIGITS = {"error": 2, "train_error": 2, "ratio": 2}
+_DIGITS = {"error": 2, "train_error": 2, "ratio": 2, "paper_ratio": 2}
 
 
 def written(value: float, column: str) -> str:
@@ -91,6 +91,9 @@ class Seen:
             return [float(getattr(counted(net), column))]
         if column == "paper":
             return [] if net.paper is None else [net.paper]
+        if column == "paper_ratio":
+            reference = self.scale.net(self.study.reference).paper
+            return [net.paper / reference] if net.paper and reference else []
         if column == "error":
             return [100 * (1 - record["top1"]) for record in self.records(net)]
         if column == "train_error":
@@ -107,11 +110,9 @@ class Seen:
         return [1000 * seconds for seconds in row["seconds" if column == "step" else "package_seconds"]]
 
     def middle(self, net: Net, column: str) -> float | None:
-        """One number for it: the mean over seeds, the median over rounds."""
+        """One number for it: the mean over seeds or rounds."""
         values = self.values(net, column)
-        if not values:
-            return None
-        return statistics.fmean(values) if column in ("error", "train_error") else statistics.median(values)
+        return statistics.fmean(values) if values else None
 
     def cell(self, net: Net, column: str) -> str:
         """The same for the table, with the spread of the seeds."""
@@ -120,10 +121,10 @@ class Seen:
             return f"{values[0]:g}" if values else ""
         if not values:
             return "not run yet"
-        if column not in ("error", "train_error"):
-            return written(statistics.median(values), column)
         mean, spread = mean_spread(values)
-        return written(mean, column) + ("" if spread is None else f" ± {written(spread, column)}")
+        if spread is None or column not in ("error", "train_error"):
+            return written(mean, column)
+        return f"{written(mean, column)} ± {written(spread, column)}"
 
     def verdict(self, claim: Claim) -> Verdict:
         """What becomes of a claim."""

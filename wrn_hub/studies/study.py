@@ -21,8 +21,7 @@ SCALES = ("small", "paper")
 COLUMNS = {
     "parameters": "parameters", "gmacs": "GMACs", "step": "ms a step", "package_step": "ms, as this package does it",
     "ratio": "times", "memory": "memory of a step", "train_error": "training error, %", "error": "test error, %",
-    "paper": "published"}
-_BY_SEED = ("train_error", "error")  # those that need a training
+    "paper": "published", "paper_ratio": "published: times"}
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ class Study:
         columns: Keys of :data:`COLUMNS`.
         plot: Its axes.
         scales: By their names.
-        reference: Net whose step is 1 in the column of ratios.
+        reference: Net whose step is 1 in the columns of ratios.
     """
 
     name: str
