@@ -11,7 +11,7 @@ from .names import in_order
 
 __all__ = ["BY_TYPE", "Asked", "Columns", "check_images", "find_columns", "labels_of"]
 
-_USUAL = ("label", "labels")  # what a column of labels is called that isn't marked as one
+_USUAL = ("label", "labels", "cls")  # what a column of labels is called that isn't marked as one
 
 
 @dataclass(frozen=True)
