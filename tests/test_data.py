@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import sys
+import tarfile
 import zlib
 from pathlib import Path
 
@@ -1054,7 +1055,7 @@ def test_bad_names_and_options(tmp_path, monkeypatch, name, split, options, said
 # images that stay in their files
 
 def kinds_of_sources(tmp_path):
-    """The same ten images as a folder, and as two parquet files of several groups of rows."""
+    """The same ten images as a folder, as two parquet files of several groups of rows, and as two tars."""
     import pyarrow.parquet as pq
 
     images, labels = noise(10, 32), [0] * 5 + [1] * 5
@@ -1067,10 +1068,25 @@ def kinds_of_sources(tmp_path):
     for path in (tmp_path / "parquet").iterdir():
         table = pq.read_table(path)
         pq.write_table(table, path, row_group_size=2)
+    for part, start, stop in ((0, 0, 3), (1, 3, 10)):
+        write_tar(tmp_path / "tars" / f"pets-train-000{part}.tar", images[start:stop], labels[start:stop], start)
     return images, labels
 
 
-@pytest.mark.parametrize("kind", ["folder", "parquet"])
+def write_tar(path, images, labels, start=0, left_out=()):
+    """WebDataset's layout: of each sample an image, its label, and JSON that nobody asks for."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for number, (pixels, label) in enumerate(zip(images, labels, strict=True), start):
+            for kind, content in (("cls", str(label).encode()), ("json", b"{}"), ("png", png(pixels))):
+                if (number, kind) not in left_out:
+                    member = tarfile.TarInfo(f"{number:05d}.{kind}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet", "tars"])
 def test_images_in_files_are_read_one_by_one_by_whoever_has_them(tmp_path, kind):
     images, labels = kinds_of_sources(tmp_path)
     files = load_files(str(tmp_path / kind), "train")
@@ -1090,6 +1106,41 @@ def test_images_in_files_are_read_one_by_one_by_whoever_has_them(tmp_path, kind)
     same = load_dataset(str(tmp_path / kind), "train").held_out(4, seed=3)
     assert [decode(data, where).tolist() for where, data in held.images] == same[1].images.tolist()
     assert len(rest) == 6 and held.labels.tolist() == [0, 0, 1, 1]
+
+
+def test_tars_are_listed_once_and_their_classes_are_numbers_or_a_known_datasets(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    write_tar(tmp_path / "imagenet1k-train-0000.tar", noise(4), [7, 985, 10, 9])
+    write_tar(tmp_path / "imagenet1k-validation-00.tar", noise(2, seed=1), [10, 9])
+    train, test = (load_files(str(tmp_path), split) for split in ("train", "test"))
+    assert train.classes == test.classes == ("7", "9", "10", "985") and test.labels.tolist() == [2, 1]
+    assert test.images.name(1) == f"{tmp_path / 'imagenet1k-validation-00.tar'}: 00001.png"
+    assert caplog.text.count("listing the members of 1 tars") == 2
+    monkeypatch.setattr(tarfile, "open", None)
+    known = load_files("imagenet-1k", "test", tmp_path)
+    assert known.classes == wordnet_ids() and known.labels.tolist() == [10, 9]
+    assert load_files("timm/imagenet-1k-wds", "train", tmp_path).labels.tolist() == [7, 985, 10, 9]
+    assert split_to_measure(str(tmp_path)) == "test"
+    write_folder(tmp_path / "train", 1, ["a", "b"])  # unpacked, the folders count
+    assert load_files(str(tmp_path), "train").classes == ("a", "b")
+
+
+def test_what_is_wrong_with_a_tar_is_said_in_one_line(tmp_path):
+    path = write_tar(tmp_path / "train.tar", noise(2), [0, 1], left_out=[(1, "cls")])
+    with pytest.raises(UserError, match=r"train\.tar: 00001 has an image and no label \(\.cls\)"):
+        load_files(str(tmp_path), "train")
+    write_tar(path, noise(2), [0, 1], left_out=[(0, "png")])
+    with pytest.raises(UserError, match=r"train\.tar: 00000 has a label and no image"):
+        load_files(str(tmp_path), "train")
+    write_tar(path, noise(2), [0, 1])
+    with pytest.raises(UserError, match="has no test split, only train; hold out"):
+        load_files(str(tmp_path), "test")
+    with pytest.raises(UserError, match="holds no table, so no columns"):
+        load_files(str(tmp_path), "train", label_column="cls")
+    for damage in (path.read_bytes()[:3000], b"no tar at all" * 100):
+        path.write_bytes(damage)
+        with pytest.raises(UserError, match=r"train\.tar can't be read \(.*download it again"):
+            load_files(str(tmp_path), "train")
 
 
 def test_official_files_are_images_too(tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +46,23 @@ configs:
 LOAD = """
 import sys, json
 from wrn_hub.data import load_files
-for split in sys.argv[2:]:
-    files = load_files(sys.argv[1], split)
+for name in sys.argv[2:]:
+    files = load_files(name, sys.argv[1])
     print(json.dumps([files.labels.tolist(), files.classes, files.revision, len(files.images[0][1])]))
 """
+
+
+def tar(labels: list[int]) -> bytes:
+    """Samples in WebDataset's layout."""
+    made, image = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (8, 8)).save(image, "JPEG")
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        for number, label in enumerate(labels):
+            for kind, content in (("cls", b"%d" % label), ("jpg", image.getvalue()), ("json", b'{"width": 8}')):
+                member = tarfile.TarInfo(f"{number:05d}.{kind}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return made.getvalue()
 
 
 @pytest.fixture
@@ -67,15 +81,19 @@ def pets(tmp_path):
         files[f"data/{split}-00000-of-00001.parquet"] = hub.store.keep(content.getvalue())
     hub.store.create("datasets", "ada/pets")
     hub.store.commit("datasets", "ada/pets", "main", {**files, "README.md": hub.store.keep(CARD.encode())})
+    tars = {f"imagenet1k-{split}-0000.tar": hub.store.keep(tar(labels)) for split, labels in LABELS.items()}
+    for name in ("ada/tars", "timm/imagenet-1k-wds"):
+        hub.store.create("datasets", name)
+        hub.store.commit("datasets", name, "main", tars)
     hub.store.create("datasets", "ada/plain")
     hub.store.commit("datasets", "ada/plain", "main", files)
     with served(hub) as hub.endpoint:
         yield hub
 
 
-def load(hub, home: Path, *arguments: str, offline: bool = False) -> list[list]:
+def load(hub, home: Path, split: str, *names: str, offline: bool = False) -> list[list]:
     """What a process of its own loads, that knows no Hub but this one."""
-    done = subprocess.run([sys.executable, "-c", LOAD, *arguments], capture_output=True, text=True, cwd=home, env={
+    done = subprocess.run([sys.executable, "-c", LOAD, split, *names], capture_output=True, text=True, cwd=home, env={
         **os.environ, "PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub.endpoint, "HF_TOKEN": TOKEN,
         "HF_HOME": str(home / "cache"), "HF_HUB_OFFLINE": str(int(offline))})
     assert done.returncode == 0, done.stderr
@@ -84,19 +102,26 @@ def load(hub, home: Path, *arguments: str, offline: bool = False) -> list[list]:
 
 def downloaded(hub) -> set[str]:
     """The splits of which a file was asked for."""
-    return {split for split in LABELS for request in hub.requests if f"/{split}-00000" in request}
+    return {split for split in LABELS for request in hub.requests if f"{split}-0000" in request}
 
 
 def test_files_of_other_splits_are_not_asked_for(pets, tmp_path):
-    ((labels, classes, revision, size),) = load(pets, tmp_path, "ada/pets", "train")
-    assert downloaded(pets) == {"train"} and labels == LABELS["train"] and classes == ["cat", "dog"] and size > 50
+    photos, tars = load(pets, tmp_path, "train", "ada/pets", "timm/imagenet-1k-wds")
+    assert downloaded(pets) == {"train"}
+    labels, classes, revision, size = photos
+    assert labels == LABELS["train"] and classes == ["cat", "dog"] and size > 50
     assert revision == pets.store.revision("datasets", "ada/pets").commit
+    labels, classes, _, size = tars
+    assert labels == LABELS["train"] and size > 300
+    assert classes[:2] == ["n01440764", "n01443537"] and len(classes) == 1000
+
     pets.requests.clear()
-    ((labels, _, again, _),) = load(pets, tmp_path, "ada/pets", "train", offline=True)
+    ((labels, _, again, _),) = load(pets, tmp_path, "train", "ada/pets", offline=True)
     assert labels == LABELS["train"] and again == revision and not pets.requests
 
 
-def test_a_dataset_whose_card_does_not_tell_its_classes_is_asked_for_its_training_split(pets, tmp_path):
-    """And for the test split, since only its file tells that it has no labels."""
-    ((labels, classes, *_),) = load(pets, tmp_path, "ada/plain", "test")
-    assert labels == LABELS["validation"] and classes == ["cat", "dog"] and downloaded(pets) == set(LABELS)
+def test_where_a_card_does_not_tell_the_classes_the_training_split_is_asked_for_them(pets, tmp_path):
+    """And the test split for its labels, since only its file tells that it has none."""
+    photos, tars = load(pets, tmp_path, "test", "ada/plain", "ada/tars")
+    assert (photos[:2], tars[:2]) == ([LABELS["validation"], ["cat", "dog"]], [LABELS["validation"], ["0", "1"]])
+    assert downloaded(pets) == set(LABELS)

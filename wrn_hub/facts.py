@@ -1,6 +1,6 @@
 """What is known once: of each dataset where it lies, its statistics and class names; and this project's own address."""
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .errors import UserError
 
@@ -82,6 +82,8 @@ KNOWN = {
         source="Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, IJCV 115, 2015",
     ),
 }
+KNOWN["imagenet-1k-wds"] = replace(
+    KNOWN["imagenet-1k"], hub_id="timm/imagenet-1k-wds", image_column="jpg", label_column="cls", test_unlabelled=False)
 
 DEFAULT_TAG = next(iter(DATASETS))  # of the weights that a name without a tag stands for
 

@@ -10,7 +10,7 @@ from .plots import BLUE, GRAY, ORANGE, legend_above, plt
 
 __all__ = ["Point", "frontier_plot", "label_points", "unbeaten"]
 
-_FONT, _NEAR = 8.5, 6.0  # size of a label, and how near to its mark one needs no line; points
+_FONT, _LINE, _NEAR = 8.5, 10.0, 6.0  # points: letters, a line of them, and how near to its mark one needs no leader
 _DARK = {BLUE: "#005a8d", ORANGE: "#8a5a00"}  # of letters in these colours, which need more contrast than marks do
 
 
@@ -61,7 +61,7 @@ def frontier_plot(datasets: Mapping[str, Sequence[Point]], measure: str, column:
         axes.set_xscale("log")
         axes.set_xlabel(measure)
         axes.set_ylabel(f"top-1 error on {dataset}, %")
-        axes.margins(x=0.12, y=0.1)
+        axes.margins(x=0.16, y=0.1)
         lines = []
         for measured, marker, colour, label in (
                 (True, "o", BLUE, "measured here"), (False, "^", ORANGE, "best that others report")):
@@ -108,7 +108,8 @@ def label_points(
 ) -> None:
     """Write a label beside each point, one after the other, the most crowded first, each at the first best place.
 
-    That is one which covers no label, no mark, nothing of a line and no edge, as near to its mark as there is one.
+    That is one which covers no label, no mark, nothing of a line and no edge, as near to its mark as there is one. To
+    one that isn't near a leader goes, which crosses no label and no other mark.
     """
     axes.autoscale_view()
     scale = 72 / axes.figure.dpi
@@ -127,17 +128,18 @@ def label_points(
     for place in sorted(range(len(places)), key=lambda place: (-crowd[place], place)):
         (x, y), (cost, error, text, colour) = dots[place], places[place]
         width = TextPath((0, 0), text, size=_FONT).get_extents().width + 2
+        others = [mark for other, mark in enumerate(marks) if other != place]
         best: tuple[int, float, Box, list[Box]] | None = None
         for reach in (_NEAR, 13.0, 20.0, 28.0, 37.0):
             for to_right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1),
                                  (1, 0.5), (-1, -0.5), (1, -0.5), (-1, 0.5)):
                 start = x + to_right * reach - (width if to_right < 0 else width / 2 if to_right == 0 else 0)
-                foot = y + up * (reach + 2) - _FONT / 2
-                box = (start, foot, start + width, foot + _FONT)
+                foot = y + up * (reach + 2) - _LINE / 2
+                box = (start, foot, start + width, foot + _LINE)
                 inside = left <= box[0] and box[2] <= right and below <= box[1] and box[3] <= above
                 leader = list(_beads([(x, y), _nearest(box, (x, y))])) if reach > _NEAR else []
-                faults = (8 * sum(_meet(box, other) for other in (*written, *marks))
-                          + 8 * sum(_meet(bead, other) for bead in leader for other in written)
+                faults = (30 * sum(_meet(box, other) for other in (*written, *marks))
+                          + 10 * sum(_meet(bead, other) for bead in leader for other in (*written, *others))
                           + sum(_meet(box, bead) for bead in beads) + 40 * (not inside))
                 if best is None or (faults, reach) < best[:2]:
                     best = faults, reach, box, leader
@@ -147,5 +149,5 @@ def label_points(
         beads += leader
         axes.annotate(
             text, (cost, error), textcoords="offset points", xytext=(box[0] + 1 - x, box[1] - y), fontsize=_FONT,
-            color=_DARK.get(colour, colour), arrowprops=None if reach == _NEAR else {
+            va="bottom", color=_DARK.get(colour, colour), arrowprops=None if reach == _NEAR else {
                 "arrowstyle": "-", "color": GRAY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3})

@@ -12,7 +12,7 @@ from .names import in_order
 __all__ = ["BY_TYPE", "Asked", "Columns", "check_images", "find_columns", "is_text", "labels_of"]
 
 _PATHS = ("image", "file_name", "filename", "file", "path", "image_path")  # what a column of images' paths is called
-_USUAL = ("label", "labels")  # what a column of labels is called that isn't marked as one
+_USUAL = ("label", "labels", "cls")  # what a column of labels is called that isn't marked as one
 
 
 @dataclass(frozen=True)

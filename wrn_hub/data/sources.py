@@ -19,6 +19,7 @@ from .imagenet import known
 from .names import labels_by_name
 from .official import FOLDERS, find_official, read_official
 from .sample import SAMPLE
+from .tars import holds_tars, read_tars
 
 __all__ = ["in_memory", "load_dataset", "load_files", "split_to_measure"]
 
@@ -36,14 +37,14 @@ def _locate(name: str, data_dir: Path | None) -> tuple[str, Path | None]:
             if find_official(folder) == key:
                 return key, folder
         for folder in hub_copies:
-            if holds_parquet(folder):
+            if holds_parquet(folder) or holds_tars(folder):
                 return key, folder
         allowed = [f"{FOLDERS[key]}/ with the official files"] if key in FOLDERS else []
         allowed.append(f"{KNOWN[key].hub_id}/ with the Hub's parquet files")
         if KNOWN[key].in_folders:
             if data_dir.is_dir() and has_splits(data_dir):
                 return key, data_dir
-            allowed.append("train/CLASS/* and val/CLASS/*")
+            allowed += ["*train*.tar and *validation*.tar", "train/CLASS/* and val/CLASS/*"]
         raise UserError(f"{data_dir} holds no {key}: needed is {' or '.join(allowed)}, or that folder itself")
     for folder in ([data_dir / name] if data_dir else []) + [from_home(name)]:
         if folder.is_dir():
@@ -56,7 +57,7 @@ def _locate(name: str, data_dir: Path | None) -> tuple[str, Path | None]:
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
         if data_dir is None:
             return name, None
-        if holds_parquet(data_dir):
+        if holds_parquet(data_dir) or holds_tars(data_dir):
             return name, data_dir
         raise UserError(f"{data_dir} holds no {name}; without a data folder it is loaded through the Hub")
     known_names = [*KNOWN, "sample"]
@@ -94,8 +95,8 @@ def _folder(data_dir: str | os.PathLike | None) -> Path | None:
 
 def _without_splits(name: str, folder: Path | None) -> bool:
     """Whether it is a folder of class folders alone, not of splits."""
-    return not (folder is None or folder.is_file() or find_official(folder) == name or holds_parquet(folder)
-                or holds_saved(folder) or has_splits(folder))
+    return not (folder is None or folder.is_file() or find_official(folder) == name or has_splits(folder) or any(
+        holds(folder) for holds in (holds_parquet, holds_tars, holds_saved)))
 
 
 def split_to_measure(name: str, data_dir: str | os.PathLike | None = None) -> str:
@@ -137,6 +138,8 @@ def load_files(
         encoded = read_parquet(folder, split, f"{folder} ({split})", facts, asked)
     elif holds_saved(folder):
         encoded = read_saved(folder, split, f"{folder} ({split})", asked)
+    elif holds_tars(folder) and not asked:
+        encoded = read_tars(folder, split, f"{folder} ({split})", facts)
     elif asked:
         raise UserError(
             f"{folder} holds no table, so no columns: leave out --image-column and --label-column, or name a table of "
@@ -161,10 +164,11 @@ def load_dataset(
     cifar10, cifar100, svhn       the official CIFAR files or a copy of the Hub's parquet files in ``data_dir``, else
                                   the Hub; CIFAR-100 with its 100 fine labels
     imagenet-1k                   a copy of the Hub's parquet files in ``data_dir``, or train/CLASS/* and val/CLASS/*
-                                  there, whose classes are called by their WordNet ids; else the Hub, for those who
-                                  accepted its terms
+                                  there, whose classes are called by their WordNet ids, or WebDataset's tars; else the
+                                  Hub, for those who accepted its terms
+    imagenet-1k-wds               the same from timm/imagenet-1k-wds, which is in WebDataset's tars
     sample                        this package: 2,000 + 1,000 images of CIFAR-100 in its 20 superclasses
-    a folder                      the same two forms, or images as FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, or as
+    a folder                      the same forms, or images as FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, or as
                                   FOLDER/CLASS/*, of which the same fifth of every class is always for testing; a
                                   relative path counts from ``data_dir``, then from the working directory; or images
                                   with a metadata.csv, .jsonl or .parquet of their ``file_name`` and ``label``, or what
