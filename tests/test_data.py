@@ -11,16 +11,20 @@ import signal
 import sys
 import tarfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from wrn_hub.data import load_dataset, load_files, sample
+from wrn_hub.data import file_loader, load_dataset, load_files, sample
 from wrn_hub.data.cache import cache_folder, cached
 from wrn_hub.data.encoded import decode, resize_and_crop
+from wrn_hub.data.file_loader import FileTrainLoader
+from wrn_hub.data.hub import CopiedImages
 from wrn_hub.data.imagenet import readable, wordnet_ids
 from wrn_hub.data.official import FOLDERS, read_pickle
 from wrn_hub.data.sources import split_to_measure
@@ -1071,6 +1075,47 @@ def kinds_of_sources(tmp_path):
     for part, start, stop in ((0, 0, 3), (1, 3, 10)):
         write_tar(tmp_path / "tars" / f"pets-train-000{part}.tar", images[start:stop], labels[start:stop], start)
     return images, labels
+
+
+def test_parquet_of_large_groups_is_copied_once_for_reading_in_any_order(tmp_path, monkeypatch, caplog):
+    """What is read of the files doesn't grow with their groups, and each image is decoded once an epoch."""
+    import pyarrow.parquet as pq
+
+    caplog.set_level(logging.INFO)
+    images = noise(40)
+    for number in range(2):
+        write_parquet(tmp_path / f"train-{number}.parquet", images[20 * number :][:20], [0, 1] * 10)  # groups of 20
+    files = load_files(str(tmp_path), "train")
+    copied = replace(files, images=files.images.in_any_order())
+    assert copied.fingerprint == files.fingerprint and caplog.text.count("are copied to") == 1
+    assert [copied.images[place] for place in (39, 0, 21)] == [files.images[place] for place in (39, 0, 21)]
+    held, _ = files.held_out(8)
+    assert isinstance(held.images.in_any_order().images, CopiedImages)
+
+    reads, read = [], pq.ParquetFile.read_row_group
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", lambda *args, **how: reads.append(1) or read(*args, **how))
+    decoded, usual = [], file_loader.decode
+    monkeypatch.setattr(
+        file_loader, "decode", lambda data, name, upright: decoded.append(name) or usual(data, name, upright))
+    made = [
+        list(FileTrainLoader(split, 8, (0.5,) * 3, (0.2,) * 3, torch.device("cpu"), 32).epoch(0))
+        for split in (copied, files)]
+    assert sorted(decoded[:40]) == sorted(map(files.images.name, range(40))) and decoded[40:] == decoded[:40]
+    assert 10 < len(reads) <= 40  # all of them of the original
+    assert all(torch.equal(one, other) for (one, _), (other, _) in zip(*made, strict=True))
+
+    table = pq.read_table(tmp_path / "train-0.parquet")
+    pq.write_table(table, tmp_path / "train-0.parquet", row_group_size=4)
+    (tmp_path / "train-1.parquet").unlink()
+    small = load_files(str(tmp_path), "train").images
+    assert small.in_any_order() is small
+
+
+def test_where_no_copy_can_be_made_the_original_is_read(tmp_path, monkeypatch, caplog):
+    write_parquet(tmp_path / "train.parquet", noise(12), [0, 1] * 6)
+    (tmp_path / "cache").write_text("a file where the caches' folder should be")
+    images = load_files(str(tmp_path), "train").images
+    assert images.in_any_order() is images and "no copy could be made (" in caplog.text
 
 
 def write_tar(path, images, labels, start=0, left_out=()):

@@ -59,7 +59,7 @@ def opened(call: ast.Call) -> tuple[str, bool, bool] | None:
         if name == "read_text" and isinstance(function, ast.Name):  # the reader of wrn_hub.files
             return None
         return ("rb" if "bytes" in name else "r"), "encoding" in named, name.startswith("write")
-    if name != "open" or ast.unparse(function) in ("Image.open", "os.open"):
+    if name != "open" or ast.unparse(function) in ("Image.open", "os.open", "tarfile.open"):
         return None
     place = 1 if isinstance(function, ast.Name) else 0  # open(path, mode), path.open(mode)
     mode = named["mode"] if "mode" in named else call.args[place] if len(call.args) > place else ast.Constant("r")

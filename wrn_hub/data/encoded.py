@@ -53,6 +53,10 @@ class Images(ABC):
         """The local files that the images come from; none where that is unknown."""
         return ()
 
+    def in_any_order(self) -> "Images":
+        """The same images from where each is read by itself, copied there if need be; itself where that is so."""
+        return self
+
     @abstractmethod
     def identity(self) -> bytes:
         """A digest that tells these images from others, got without reading them; the same on every machine."""
@@ -121,6 +125,9 @@ class Picked(Images):
 
     def name(self, place: int) -> str:
         return self.images.name(int(self.index[place]))
+
+    def in_any_order(self) -> Images:
+        return Picked(self.images.in_any_order(), self.index)
 
     def identity(self) -> bytes:
         return hashlib.sha256(self.images.identity() + self.index.astype("<i8").tobytes()).digest()

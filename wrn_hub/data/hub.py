@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..facts import DatasetFacts
+from ..files import cache_folder
 from ..logs import quiet
 from ..weights import endpoint_problem, say_what_is_asked
 from .columns import BY_TYPE, Asked, Columns, check_images, find_columns, is_text, labels_of
@@ -27,6 +28,7 @@ __all__ = ["TABLES", "holds_parquet", "holds_saved", "read_hub", "read_parquet",
 
 TABLES = {".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}  # of paths and labels: what datasets calls their kind
 
+_SMALL_GROUP = 8  # rows of a parquet file that are read for one of them without much harm
 _TABLE = "metadata"  # the file of file names and labels, as the imagefolder of the datasets library has it
 _SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk writes of several splits, and of one
 
@@ -147,7 +149,7 @@ class ParquetImages(Images):
     """A column of parquet files. Its :meth:`~Images.identity` covers the files' names and sizes.
 
     A parquet file gives a group of rows at a time, in the Hub's datasets of images usually 100; the last group is kept,
-    so in order, or nearly, each is read once.
+    so in order, or nearly, each is read once. For any order :meth:`~Images.in_any_order` copies them.
 
     Args:
         paths: The files.
@@ -173,7 +175,7 @@ class ParquetImages(Images):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        number = int(np.searchsorted(self._ends, place, side="right"))
+        number = self._group(place)
         file, group, count = self._groups[number]
         path = self._paths[file]
         if self._kept[0] != number:
@@ -183,7 +185,14 @@ class ParquetImages(Images):
             except (pa.ArrowException, OSError, KeyError, IndexError, UnicodeDecodeError) as error:
                 raise _unreadable(path, error) from error
         cell = self._kept[1][int(place - self._ends[number] + count)]
-        return _image(cell, f"{path}: image {place - self._first[file]}")
+        return _image(cell, self.name(place))
+
+    def name(self, place: int) -> str:
+        file = self._groups[self._group(place)][0]
+        return f"{self._paths[file]}: image {place - self._first[file]}"
+
+    def _group(self, place: int) -> int:
+        return int(np.searchsorted(self._ends, place, side="right"))
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         for path in self._paths:
@@ -194,8 +203,57 @@ class ParquetImages(Images):
     def files(self) -> Iterable[Path]:
         return self._paths
 
+    def in_any_order(self) -> Images:
+        """Itself where its groups are small; else a copy that the ``datasets`` library keeps in the cache as Arrow,
+        memory-mapped, with the identity of these. Itself too, with a warning, where no copy can be made."""
+        import datasets
+
+        if self._groups[:, 2].mean() <= _SMALL_GROUP:
+            return self
+        cache = cache_folder("arrow")
+        size = sum(path.stat().st_size for path in self._paths)
+        _log.info(
+            "images in %s are copied to %s, once (%.1f GB): parquet gives %d at a time, there each is read by itself",
+            self._paths[0].parent, cache, size / 1e9, self._groups[:, 2].max())
+        try:
+            with _quiet("datasets"):
+                copied = datasets.Dataset.from_parquet(
+                    list(map(str, self._paths)), columns=[self.column], cache_dir=str(cache))
+        except Exception as error:  # a full disk, or whatever the library makes of it
+            _log.warning("no copy could be made (%s): each image costs the reading of a group", first_line(error))
+            return self
+        return CopiedImages(self, copied)
+
     def identity(self) -> bytes:
         return _names_and_sizes(self._paths)
+
+
+class CopiedImages(Images):
+    """Images of parquet files, read from a copy of them.
+
+    Args:
+        images: Those that were copied, which say what they are called and which they are.
+        copy: Of the ``datasets`` library.
+    """
+
+    def __init__(self, images: ParquetImages, copy: Any) -> None:
+        self._images, self._copy, self.column = images, copy.with_format("arrow"), images.column
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def name(self, place: int) -> str:
+        return self._images.name(place)
+
+    def __getitem__(self, place: int) -> tuple[str, bytes]:
+        return _image(self._copy[place].column(0)[0], self.name(place))
+
+    @property
+    def files(self) -> Iterable[Path]:
+        return self._images.files
+
+    def identity(self) -> bytes:
+        return self._images.identity()
 
 
 class HubImages(Images):

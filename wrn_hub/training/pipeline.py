@@ -6,7 +6,7 @@ it is decides what is drawn, and so the result: it depends on the images alone, 
 """
 import logging
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,8 @@ def load_images(
     splits = ("train",) if options.held_out else ("train", "test")
     files = local_main_first(lambda: [load(split) for split in splits])
     if _choose(options, size, len(files[0]), saved) == "files":
+        copied = local_main_first(files[0].images.in_any_order)
+        files[0] = replace(files[0], images=copied)
         found: list[Any] = without_broken(files, options.broken, workers_for(options), folder)
     else:
         found = local_main_first(lambda: [in_memory(each, size) for each in files])
