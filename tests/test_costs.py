@@ -38,7 +38,7 @@ def test_counts_that_are_damaged_are_named(tmp_path, monkeypatch):
 
 def test_the_tables_are_had_without_torch():
     """What ``python -m wrn_hub hub`` imports before it is up, as a hub of 200 models should be in a second."""
-    code = ("import sys; sys.argv[1:] = ['hub']; sys.orig_argv[1:] = ['-m', 'wrn_hub', 'hub']\n"
+    code = ("import sys; sys.argv[:] = ['-m', 'hub']; sys.orig_argv[1:] = ['-m', 'wrn_hub', 'hub']\n"
             "from wrn_hub.cards.variants import table\n"
             "from wrn_hub.hub.serve import application\n"
             "assert len(table()) > 30\n"
