@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -219,6 +220,33 @@ def test_skip_goes_on_without_them_and_lists_them(options, damaged):
     (damaged / "val" / "red" / "0.jpg").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"4 of 63 images are broken.*measured on are never left out"):
         train(replace(options, output=f"{options.output}-2"))
+
+
+def test_parquet_and_tars_train_what_a_folder_trains(options, photos, tmp_path, caplog):
+    """The same images in the same order; workers read them in any other."""
+    import datasets
+
+    caplog.set_level("INFO")
+    (tmp_path / "tars").mkdir()
+    for split in ("train", "val"):
+        places = sorted((photos / split).glob("*/*.jpg"))  # as read_folder has them
+        rows = {"image": list(map(str, places)), "label": [sorted(COLOURS).index(path.parent.name) for path in places]}
+        kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=sorted(COLOURS))})
+        table = datasets.Dataset.from_dict(rows, kinds)
+        table.to_parquet(tmp_path / "parquet" / f"{split}.parquet", batch_size=16)
+        with tarfile.open(tmp_path / "tars" / f"{split}-0.tar", "w") as tar:
+            for number, path in enumerate(places):
+                tar.add(path, f"{number:03d}.jpg")
+                (tmp_path / "label.cls").write_text(path.parent.name)
+                tar.add(tmp_path / "label.cls", f"{number:03d}.cls")
+    made = []
+    for kind, folder in (("folder", photos), ("parquet", tmp_path / "parquet"), ("tars", tmp_path / "tars")):
+        run = train(replace(
+            options, dataset=str(folder), epochs=1, workers=1, output=str(tmp_path / kind), winograd="off"))
+        made.append(load_file(run.folder / "model" / "model.safetensors"))
+    assert "parquet are copied to" in caplog.text
+    for name, values in made[0].items():
+        assert torch.equal(made[1][name], values) and torch.equal(made[2][name], values)
 
 
 GROWTH = """

@@ -160,7 +160,10 @@ _GRACE = 60  # seconds that a worker goes on after a SIGTERM, in which the proce
 
 @atexit.register
 def _end_workers() -> None:
-    """Before multiprocessing ends them by a SIGTERM and waits."""
+    """Before multiprocessing ends them by a SIGTERM and waits.
+
+    torch's public way, to let go of the iterator, is none here: the loader keeps it for the next epoch.
+    """
     for iterator in list(_at_work):
         iterator._shutdown_workers()
 
