@@ -2,7 +2,7 @@
 
 python scripts/examples/adversarial.py --data-dir data                                            # TRADES
 python scripts/examples/adversarial.py --data-dir data --method pgd --model wrn_34_10 --epochs 100
-python scripts/examples/adversarial.py --data-dir data --pretrained --lr 0.02 --train-images 2000 --epochs 2  # a try
+python scripts/examples/adversarial.py --data-dir data --method pgd --pretrained --train-images 3000 --epochs 3  # a try
 wrn-hub evaluate --model runs/adversarial/model --data-dir data --attack pgd --eps 8/255
 
 pgd: the net learns attacked images alone (Madry et al., arXiv:1706.06083). trades: it learns the images as they are,
