@@ -99,6 +99,16 @@ def as_typed():
         yield
 
 
+THREADS = torch.get_num_threads()
+
+
+@pytest.fixture(autouse=True)
+def as_many_threads_as_before():
+    """What a test lets torch use is for it alone: with other threads the next one's trainings give other bits."""
+    yield
+    torch.set_num_threads(THREADS)
+
+
 @pytest.fixture
 def checkout(tmp_path) -> Path:
     """A source checkout with one staged model, which isn't published."""

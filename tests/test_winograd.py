@@ -253,9 +253,7 @@ def test_every_pixel_of_the_border_counts():
 @needs_compiler
 @pytest.mark.parametrize("channels", [16, 128])
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_any_number_of_threads(threads, channels, request):
-    before = torch.get_num_threads()
-    request.addfinalizer(lambda: torch.set_num_threads(before))
+def test_any_number_of_threads(threads, channels):
     torch.set_num_threads(threads)
     ours, theirs = pair(channels, 128)
     images = torch.randn(3, channels, 5, 5)
