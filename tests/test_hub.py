@@ -14,7 +14,9 @@ import time
 from contextlib import ExitStack, suppress
 from http.client import HTTPConnection, IncompleteRead
 from pathlib import Path
+from urllib.request import Request, urlopen
 
+import psutil
 import pytest
 import timm
 import torch
@@ -531,6 +533,21 @@ def test_the_script_says_where_it_serves_and_ends_at_ctrl_c(process, tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "")
+
+
+@pytest.mark.skipif(not hasattr(psutil.Process, "memory_maps"), reason="the system doesn't tell what is loaded")
+def test_no_torch_is_loaded_before_the_first_picture_comes(process):
+    """Which is why it is up in a second, and in a tenth of the memory."""
+    endpoint = re.search(r"http://\S+", process.stdout.readline())[0]
+
+    def has_torch() -> bool:
+        return any("libtorch" in one.path for one in psutil.Process(process.pid).memory_maps())
+
+    for path in ("/", "/?q=28-10", "/my-lab/net", "/api/models", "/frontier", "/-/static/hub.css"):
+        assert ask(endpoint, "GET", path)[0] == 200
+    assert not has_torch()
+    picture = Request(f"{endpoint}/api/predict/my-lab/net", sample_of().read_bytes(), method="POST")
+    assert len(json.load(urlopen(picture))["classes"]) == 5 and has_torch()
 
 
 @pytest.mark.parametrize("arguments, said", [

@@ -27,7 +27,6 @@ def main() -> None:
     parser.add_argument("--export", metavar="FOLDER", help="write the pages and all files there, and end")
     args = parser.parse_args()
 
-    from .. import models  # noqa: F401  registers those that the pages list
     from ..hub.serve import serve
     from ..hub.store import ORGANISATION, FolderStore
 
