@@ -70,7 +70,7 @@ def _scan(path: Path) -> list[_Row]:
                     labels[key] = file.read(_LONGEST_LABEL).decode().strip() if file else ""
     except (tarfile.TarError, OSError, UnicodeDecodeError, ValueError) as error:
         raise UserError(f"{path} can't be read ({first_line(error)}); download it again") from error
-    for key in images.keys() ^ labels.keys():
+    for key in sorted(images.keys() ^ labels.keys()):
         wrong = "a label and no image" if key in labels else f"an image and no label ({_LABEL})"
         raise UserError(f"{path}: {key.lstrip('/')} has {wrong}: make it again")
     return [(*image, labels[key]) for key, image in images.items()]
