@@ -6,6 +6,7 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.error import HTTPError
+from urllib.parse import urljoin
 from urllib.request import urlopen
 
 import pytest
@@ -37,7 +38,18 @@ def folder(tmp_path_factory) -> Path:
     (folder / "wrn_50_2" / "README.md").write_text("# wrn_50_2\n\nWeights of timm's. ![a curve](curve.png)\n")
     shutil.copy(folder / NAME / "curve.png", folder / "wrn_50_2")
     shutil.copy(folder / NAME / "curve.png", folder / "frontier.png")
-    (folder / "README.md").write_text("![Accuracy and cost of every net](frontier.png)\n")
+    shutil.copy(folder / NAME / "curve.svg", folder / "frontier.svg")
+    (folder / "README.md").write_text(
+        "# Nets\n\nAll of them.\n\n[![Accuracy and cost of every net](frontier.png)](frontier.svg)\n\n## Studies\n\n"
+        f"- [What width buys](studies/width/README.md)\n- [A card]({NAME}/README.md)\n")
+    study = folder / "studies" / "width"
+    study.mkdir(parents=True)
+    shutil.copy(folder / NAME / "curve.png", study / "small.png")
+    (study / "results.json").write_text('{"runs": []}')
+    (study / "README.md").write_text(
+        f"# What width buys\n\nLess error. ![Error](small.png)\n\n[All](../README.md), [numbers](results.json), [a "
+        f"card](../../{NAME}/README.md)\n")
+    (folder / "studies" / "README.md").write_text("# Studies\n\n[What width buys](width/README.md)\n")
     return folder
 
 
@@ -266,7 +278,19 @@ def test_the_list_of_files_has_their_sizes_sums_and_links(endpoint, folder):
 
 def test_pictures_beside_the_models_are_on_the_start_page(endpoint):
     shown = page(endpoint)
-    assert '<img src="/-/folder/frontier.png" alt="Accuracy and cost of every net">' in shown
+    assert shown.count('<img src="/-/folder/frontier.png" alt="Accuracy and cost of every net">') == 1
+    assert "frontier.svg" not in shown  # the same, drawn otherwise
+
+
+def test_studies_and_other_texts_are_pages_whose_links_lead_somewhere(endpoint):
+    (study,) = re.findall(r'href="([^"]*)"[^>]*>What width buys</a>', page(endpoint))
+    shown = page(endpoint + study)
+    assert "<h1>What width buys</h1>" in shown and "<title>What width buys</title>" in shown
+    links = dict(re.findall(r'<a href="([^"]*)"[^>]*>([^<]*)</a>', shown.partition("<article>")[2]))
+    leads = {text: urlopen(urljoin(endpoint + study, link)) for link, text in links.items() if link.startswith("/")}
+    assert json.load(leads["numbers"]) == {"runs": []} and leads["a card"].url == f"{endpoint}/wrn-hub/{NAME}"
+    assert f'href="{study}"' in leads["All"].read().decode()
+    assert urlopen(f"{endpoint}/-/folder/studies/width/small.png").headers["Content-Type"] == "image/png"
 
 
 def test_an_empty_folder_says_what_belongs_into_it(tmp_path):

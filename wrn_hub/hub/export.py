@@ -46,7 +46,8 @@ def _file(address: str) -> str:
     """The path of the file that an address becomes."""
     path = unquote(urlsplit(address).path).strip("/")
     parts = path.split("/")
-    is_page = parts[0] != "-" and (len(parts) < 3 or parts[2] == "tree")
+    text = path.startswith("-/folder/") and path.endswith(".md")
+    is_page = text or (parts[0] != "-" and (len(parts) < 3 or parts[2] == "tree"))
     return f"{path}/index.html".lstrip("/") if is_page else path
 
 

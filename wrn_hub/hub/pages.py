@@ -145,7 +145,8 @@ class Pages:
         _, text = read_card(extras.get(CARD))
         captions = {path: caption for caption, path in re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", text)}
         pictures = [(path, captions.get(path, path)) for path in extras
-                    if Path(path).suffix not in ("", ".md") and "/" not in path]
+                    if Path(path).suffix not in (".md", ".json") and "/" not in path
+                    and not (path.endswith(".svg") and f"{path[:-4]}.png" in extras)]  # the same, drawn otherwise
         names = {row.name: row.href for row in found}
         return self.shown(
             request, "start.html", rows=list(zip(found, visible, strict=True)), pictures=pictures,
@@ -159,7 +160,8 @@ class Pages:
         if not text.strip():
             return None
         text = re.sub(r"\]\(([\w.-]+)/README\.md\)", rf"](/{self.store.organisation}/\1)", text)
-        text = re.sub(r"^!\[[^\]]*\]\([^)]*\)\n", "", text, flags=re.MULTILINE)  # pictures stand below by themselves
+        # pictures, which may lead somewhere, stand above by themselves
+        text = re.sub(r"^(\[?)!\[[^\]]*\]\([^)]*\)(?(1)\]\([^)]*\))\n", "", text, flags=re.MULTILINE)
         first, mark, rest = text.partition("\n## ")
         return {"first": render(first, "/-/folder/").html, "rest": render(mark + rest, "/-/folder/").html}
 
@@ -234,11 +236,21 @@ class Pages:
             choices=[row for row in rows(self.store) if row.weights is not None])
 
     def extra(self, request: Request) -> Response:
-        path = request.path_params["path"]
+        """A file that belongs to no repository; a text as a page, so that links from one to the next lead somewhere."""
+        path, names = request.path_params["path"], self.names()
+        folder, _, file = path.rpartition("/")
+        if file == CARD and folder in names:
+            return RedirectResponse(quote(names[folder]), 307)
         try:
-            return Download(File.read(self.store.extras()[path]), headers=SECURITY)
+            place = self.store.extras()[path]
+            if not path.endswith(".md"):
+                return Download(File.read(place), headers=SECURITY)
         except (KeyError, OSError):
             raise NotFound("EntryNotFound", f"There is no {path} here.") from None
+        _, text = read_card(place)
+        found = re.search(r"^# (.+)$", text, re.MULTILINE)
+        return self.shown(request, "text.html", title=found[1] if found else path,
+                          text=render(text, f"/-/folder/{folder}/" if folder else "/-/folder/").html)
 
 
 def _chips(found: list[Row], query: str, here: bool) -> list[tuple[str, str, str, int]]:

@@ -228,23 +228,22 @@ class FolderStore:
         return Revision(repo_id, commit, files, branches={"main": commit})
 
     def extras(self) -> dict[str, Path]:
-        """Cards and pictures that belong to no repository, by path: of folders without weights, and beside them all."""
+        """Texts, pictures and numbers that belong to no repository, by path: of folders without weights, of folders in
+        them such as ``studies/NAME``, and beside them all."""
         models = {repo_id.partition("/")[2] for repo_id in self._models()}
         found = self._walks.once("extras", lambda listed: {
-            path: self.root / path for path in _two_levels(str(self.root), listed)
-            if path.endswith((".md", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".svg"))
+            path: self.root / path for path in _paths(str(self.root), listed, 3)
+            if path.endswith((".md", ".json", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".svg"))
             and _may_be_served(self.root / path, self.root)})
         return {path: place for path, place in found.items() if path.partition("/")[0] not in models}
 
 
-def _two_levels(root: str, listed: Callable[[str], list[os.DirEntry]]) -> Iterator[str]:
-    below = []
-    for entry in listed(root):
+def _paths(folder: str, listed: Callable[[str], list[os.DirEntry]], levels: int) -> Iterator[str]:
+    """What lies in a folder, and so many levels deep below it."""
+    for entry in listed(folder):
         yield entry.name
-        if not entry.name.startswith(".") and entry.is_dir():
-            below.append(entry)
-    for folder in below:
-        yield from (f"{folder.name}/{entry.name}" for entry in listed(folder.path))
+        if levels > 1 and not entry.name.startswith(".") and entry.is_dir():
+            yield from (f"{entry.name}/{path}" for path in _paths(entry.path, listed, levels - 1))
 
 
 def _served_paths(root: Path, listed: Callable[[str], list[os.DirEntry]], below: str = "") -> list[str]:
