@@ -36,6 +36,7 @@ SLOW = [
     "test_scripts.py::test_a_full_disk", "test_scripts.py::test_a_package_of_an_extra",
     "test_scripts.py::test_help_imports", "test_scripts.py::test_evaluate_prints",
     "test_scripts.py::test_help_of_a_command", "test_own_data.py", "test_report.py", "test_studies.py",
+    "test_browser.py", "test_tryit.py",
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -181,3 +182,20 @@ def site(gallery, tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("site") / "pages"
     assert export(FolderStore(gallery), place)[1] == []
     return place
+
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture
+def browser():
+    """A headless Chromium that reaches nothing but this machine."""
+    if not BROWSER:
+        pytest.skip("no Chromium on this machine (on Debian: apt-get install chromium)")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=[
+            "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+            "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"])
+        yield browser
+        browser.close()
