@@ -2,6 +2,7 @@
 
 Without Chromium, or what looks for barriers, these tests are skipped.
 """
+import io
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -58,6 +59,16 @@ def test_a_picture_is_taken_for_what_predict_takes_it_for(hub, browser, gallery,
         tab.reload(wait_until="networkidle")
     tab.get_by_role("button", name="Try the sample").click()
     tab.locator("#try-it .try-said", has_text="ship").wait_for()
+
+
+def test_a_drawing_opened_by_a_click_is_the_drawing(hub, browser):
+    tab = browser.new_page(viewport={"width": 500, "height": 400})
+    tab.goto(f"{hub}/wrn-hub/{NAME}", wait_until="networkidle")
+    tab.get_by_role("link", name="Accuracy by epoch").click()
+    tab.wait_for_load_state("networkidle")
+    assert tab.url.endswith("/curve.svg")
+    shown = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
+    assert shown.getpixel((3, 3)) == (255, 255, 255)  # its paper, which without its styles is black
 
 
 def test_pictures_are_resized_in_the_browser_as_pillow_does_it(hub, browser):

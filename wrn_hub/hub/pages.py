@@ -20,7 +20,7 @@ from ..version import __version__
 from ..weights import REPOSITORY
 from .frontier import AXES, MEASURES, chosen, drawn, measured, number
 from .markdown import as_list, read_card, render
-from .routes import Download, card
+from .routes import ALONE, Download, card
 from .rows import Row, is_ours, numbers, preprocessing, read_config, read_tensors, rows, side, speed_table, title
 from .search import IMAGENET, matching, near, plain
 from .store import CARD, ORGANISATION, WEIGHTS, File, FolderStore, NotFound
@@ -244,7 +244,7 @@ class Pages:
         try:
             place = self.store.extras()[path]
             if not path.endswith(".md"):
-                return Download(File.read(place), headers=SECURITY)
+                return Download(File.read(place), headers=ALONE)
         except (KeyError, OSError):
             raise NotFound("EntryNotFound", f"There is no {path} here.") from None
         _, text = read_card(place)

@@ -19,11 +19,14 @@ from starlette.types import Message, Receive, Scope, Send
 from .markdown import as_list, read_card
 from .store import CARD, CONFIG, File, NotFound, Revision, Store
 
-__all__ = ["LARGE", "Download", "card", "error", "metadata", "not_found", "read_routes"]
+__all__ = ["ALONE", "LARGE", "Download", "card", "error", "metadata", "not_found", "read_routes"]
 
 _log = logging.getLogger(__name__)
 
 LARGE = (".safetensors", ".parquet", ".bin", ".arrow", ".png")  # what the Hub keeps as large files, known by sha256
+# Files can be looked at and do nothing; a drawing's styles lie in itself.
+ALONE = {"X-Content-Type-Options": "nosniff",
+         "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
 MOST_BYTES, MOST_FIELDS = 1 << 20, 10_000  # of a request
 
 
@@ -226,8 +229,7 @@ class _Reader:
         etag = file.sha256 if path.endswith(LARGE) else file.blob_id
         # whatever a commit holds it holds for ever
         headers = {"X-Repo-Commit": found.commit, "ETag": f'"{etag}"',
-                   "Cache-Control": "public, max-age=31536000, immutable",
-                   "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
+                   "Cache-Control": "public, max-age=31536000, immutable", **ALONE}
         if path.endswith(LARGE):
             headers |= {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(file.size)}
         if _is_known(request, etag):
