@@ -26,7 +26,7 @@ import wrn_hub
 from wrn_hub.cards import plots
 from wrn_hub.cards.card import PICTURES, card_text, check_card, write_card
 from wrn_hub.cards.command import train_command
-from wrn_hub.cards.frontier_plot import frontier_plot, unbeaten
+from wrn_hub.cards.frontier_plot import frontier_plot
 from wrn_hub.cards.index import check_cards, frontier, index_text
 from wrn_hub.cards.markdown import listed, render, table
 from wrn_hub.cards.metadata import check_metadata, check_text, front_matter
@@ -34,7 +34,7 @@ from wrn_hub.cards.origin import changes, origin
 from wrn_hub.cards.plots import digest_of
 from wrn_hub.cards.reported import Reported, reported
 from wrn_hub.cards.sample import SAMPLE, SAMPLES, sample_of
-from wrn_hub.cards.standing import SHORT_EPOCHS, standing
+from wrn_hub.cards.standing import SHORT_EPOCHS, standing, unbeaten
 from wrn_hub.cards.timm_card import PHOTOGRAPH, timm_card_text, timm_cards
 from wrn_hub.commands.cli import Parser, add_options, options_from
 from wrn_hub.errors import UserError
@@ -691,8 +691,9 @@ def test_no_label_of_the_frontier_covers_another_or_a_mark(column, more_is_bette
 
 def test_the_frontier_is_what_nothing_cheaper_is_better_than():
     places = [(10, 5.0), (1, 9.0), (3, 6.0), (3, 7.0), (5, 6.0), (20, 5.5)]
-    assert unbeaten(places) == [(1, 9.0), (3, 6.0), (10, 5.0)]
-    assert unbeaten(places, more_is_better=True) == [(20, 5.5), (10, 5.0)] and unbeaten([]) == []
+    assert [places[i] for i in unbeaten(places)] == [(1, 9.0), (3, 6.0), (10, 5.0)]
+    assert [places[i] for i in unbeaten(places, x_more=True)] == [(20, 5.5), (10, 5.0)] and unbeaten([]) == []
+    assert [places[i] for i in unbeaten(places, y_more=True)] == [(1, 9.0)]
 
 
 def test_studies_are_listed_with_their_first_sentence(tmp_path):

@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
 from .plots import BLUE, GRAY, ORANGE, legend_above, plt
+from .standing import unbeaten
 
-__all__ = ["Point", "frontier_plot", "label_points", "unbeaten"]
+__all__ = ["Point", "frontier_plot", "label_points"]
 
 _FONT, _LINE, _NEAR = 8.5, 10.0, 6.0  # points: letters, a line of them, and how near to its mark one needs no leader
 _DARK = {BLUE: "#005a8d", ORANGE: "#8a5a00"}  # of letters in these colours, which need more contrast than marks do
@@ -29,20 +30,6 @@ class Point:
     error: float
     measured: bool
     costs: tuple[float | None, ...]
-
-
-def unbeaten(places: Sequence[tuple[float, float]], more_is_better: bool = False) -> list[tuple[float, float]]:
-    """The frontier: of (cost, error) those than which none is both cheaper, or as cheap, and better; cheapest first.
-
-    Args:
-        places: Cost and error of each.
-        more_is_better: Whether a larger number costs less, as images/s do.
-    """
-    found: list[tuple[float, float]] = []
-    for cost, error in sorted(places, key=lambda place: (-place[0] if more_is_better else place[0], place[1])):
-        if not found or error < found[-1][1]:
-            found.append((cost, error))
-    return found
 
 
 def frontier_plot(datasets: Mapping[str, Sequence[Point]], measure: str, column: int, more_is_better: bool) -> Figure:
@@ -66,7 +53,7 @@ def frontier_plot(datasets: Mapping[str, Sequence[Point]], measure: str, column:
         for measured, marker, colour, label in (
                 (True, "o", BLUE, "measured here"), (False, "^", ORANGE, "best that others report")):
             some = [(cost, error) for cost, error, p in known if p.measured == measured]
-            line = unbeaten(some, more_is_better)
+            line = [some[i] for i in unbeaten(some, more_is_better)]
             axes.plot([x for x, _ in line], [y for _, y in line], color=colour, linewidth=1, alpha=0.7,
                       linestyle="-" if measured else "--")
             axes.plot(

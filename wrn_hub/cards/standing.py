@@ -1,4 +1,5 @@
 """Where a weight stands: how sure its accuracy is, how far from what others report, and whether its run was short."""
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -7,7 +8,7 @@ from ..evaluation.results import Results
 from .origin import earlier_epochs
 from .reported import OUR_PREPROCESSING, Reported, reported
 
-__all__ = ["SHORT_EPOCHS", "SHORT_POINTS", "Standing", "behind", "standing"]
+__all__ = ["SHORT_EPOCHS", "SHORT_POINTS", "Standing", "behind", "standing", "unbeaten"]
 
 # The one rule of the mark "short run": fewer epochs than these, and an accuracy further than so many percentage points
 # below the best that others report with our preprocessing. Where they report nothing, the epochs alone decide.
@@ -61,3 +62,19 @@ def standing(arch: str, dataset: str, results: Results, settings: dict[str, Any]
         return found
     far = found.comparable is None or behind(results.top1, found.comparable) > SHORT_POINTS
     return replace(found, short_run=found.epochs < SHORT_EPOCHS and far)
+
+
+def unbeaten(places: Sequence[tuple[float, float]], x_more: bool = False, y_more: bool = False) -> list[int]:
+    """The frontier: which of (cost, error) no other is at least as good as in both and better in one; cheapest first.
+
+    Args:
+        places: Two numbers of each.
+        x_more: Whether more of the first is better, as of images/s; else less, as of parameters.
+        y_more: Whether more of the second is better, as of accuracy; else less, as of an error.
+    """
+    costs = [(-x if x_more else x, -y if y_more else y) for x, y in places]
+    found: list[int] = []
+    for i in sorted(range(len(costs)), key=costs.__getitem__):
+        if not found or costs[i][1] < costs[found[-1]][1]:
+            found.append(i)
+    return found

@@ -14,11 +14,12 @@ from functools import lru_cache
 from html import escape
 from itertools import pairwise
 
+from ..cards.standing import unbeaten
 from .markdown import beginning, mapping
 from .rows import Row, title
 from .store import File, FolderStore, NotFound
 
-__all__ = ["AXES", "MEASURES", "Choice", "Point", "Quantity", "chosen", "drawn", "measured", "number", "undominated"]
+__all__ = ["AXES", "MEASURES", "Choice", "Point", "Quantity", "chosen", "drawn", "measured", "number"]
 
 MOST_BYTES = 1 << 20  # of a results.json
 
@@ -120,16 +121,6 @@ def number(value: float) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
-def undominated(places: list[tuple[float, float]], x_more: bool, y_more: bool) -> list[int]:
-    """Which places no other is at least as good as in both numbers and better in one, by the first, best first."""
-    better = [(-x if x_more else x, -y if y_more else y) for x, y in places]
-    found: list[int] = []
-    for i in sorted(range(len(places)), key=better.__getitem__):
-        if not found or better[i][1] < better[found[-1]][1]:
-            found.append(i)
-    return found
-
-
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 960, 460, 64, 24, 24, 56  # pixels
 _LETTER = 7.2  # pixels of a letter of a label, about
 
@@ -186,7 +177,7 @@ def drawn(points: Iterable[Point], choice: Choice, width: int = WIDTH) -> str:
         return (LEFT + (width - LEFT - RIGHT) * math.log(x / low) / math.log(high / low),
                 TOP + (HEIGHT - TOP - BOTTOM) * (top - y) / (top - bottom))
 
-    centers, best = [at(*place) for place in places], undominated(places, of_x.more, of_y.more)
+    centers, best = [at(*place) for place in places], unbeaten(places, of_x.more, of_y.more)
     parts, free = [], float(LEFT)
     for tick in _log_ticks(low, high):
         x = at(tick, top)[0]
