@@ -100,6 +100,20 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
+def test_corrupted_images_are_compared_where_they_are_the_same(folder):
+    name = "top-1 accuracy on corrupted images"
+    (measure,) = (one for one in compare(FolderStore(folder), TWO).measures if one.name == name)
+    assert measure.differences[0]
+    results = json.loads((folder / TWO[1] / "results.json").read_text())
+    results["corruptions"]["images"] = 100
+    (folder / TWO[1] / "results.json").write_text(json.dumps(results))
+    found = compare(FolderStore(folder), TWO)
+    (other,) = (one for one in found.measures if one.name == name)
+    assert other.values == measure.values and other.differences == ("",)
+    (note,) = found.notes
+    assert note.startswith("Corrupted were different images") and f"{TWO[1]}: the first 100, seed 0" in note
+
+
 def test_two_weights_differ_as_their_results_do(folder, answers):
     found = compare(FolderStore(folder), TWO)
     assert [side.row.name for side in found.sides] == TWO and not found.notes and not found.unknown

@@ -53,7 +53,7 @@ def timm_card_text(arch: str) -> str:
             datasets=["ILSVRC/imagenet-1k"],
             base_model=[cfg.hf_hub_id for cfg in cfgs.values()])),
         arch=arch, depth=arch.split("_")[1], tag=default.tag, hub_id=default.hf_hub_id, photograph=PHOTOGRAPH,
-        size=variant.size,        num_features=features, weights=weights,
+        size=variant.size, num_features=features, weights=weights,
         reported=reported_table(sorted(reported(arch, "imagenet"), key=lambda entry: entry.error)),
         counts=[
             ("parameters", f"{variant.parameters:,}"),

@@ -216,7 +216,8 @@ def _share(value: float | None) -> str:
 
 def _measure(name: str, sides: Sequence[Side], value: Callable[[Results], float | None],
              paired: Callable[[Answers, Answers], tuple[float, float]] | None = None,
-             images: Callable[[Results], int] | None = None, nats: bool = False) -> Measure | None:
+             images: Callable[[Results], int] | None = None, nats: bool = False,
+             alike: Callable[[Results], Any] = lambda _: None) -> Measure | None:
     """A measure of all sides, with what the others differ from the first, where both are of the same images.
 
     Args:
@@ -226,13 +227,15 @@ def _measure(name: str, sides: Sequence[Side], value: Callable[[Results], float 
         paired: The interval of the difference from the answers.
         images: How many images it is a share of, for the interval of two that can't be paired.
         nats: Whether it is no share.
+        alike: What besides the images has to be the same of two measurements for their difference to say something.
     """
     values = [value(side.results) if side.results else None for side in sides]
     if all(one is None for one in values):
         return None
     differences = []
     for side, one in zip(sides[1:], values[1:], strict=True):
-        if one is None or values[0] is None or not _same_images(sides[0], side):
+        if one is None or values[0] is None or not _same_images(sides[0], side) or (
+                alike(sides[0].results) != alike(side.results)):  # type: ignore[arg-type]
             differences.append("")
             continue
         ends = None
@@ -258,15 +261,14 @@ def _paired_answers(first: Side, second: Side) -> bool:
                 and np.array_equal(first.answers.labels, second.answers.labels))
 
 
+def _corrupted(results: Results) -> tuple[int, int] | None:
+    """Which images were corrupted: how many of the first, and by which draws."""
+    return (results.corruptions.images, results.corruptions.seed) if results.corruptions else None
+
+
 def _measures(sides: Sequence[Side]) -> list[Measure]:
     def images(results: Results) -> int:
         return results.dataset.images
-
-    def corrupted(results: Results) -> float | None:
-        first = sides[0].results.corruptions if sides[0].results else results.corruptions
-        own = results.corruptions
-        same = first and own and (first.images, first.seed) == (own.images, own.seed)  # else the images are others
-        return own.mean if own and same else None
 
     found = [
         _measure("top-1 accuracy", sides, lambda one: one.top1, _paired(1), images),
@@ -274,8 +276,9 @@ def _measures(sides: Sequence[Side]) -> list[Measure]:
         _measure("negative log-likelihood", sides, lambda one: one.nll, _nll_difference, nats=True),
         _measure("expected calibration error (15 bins)", sides, lambda one: one.ece, ece_difference),
         _measure("the same answer for the mirrored image", sides, lambda one: one.flip_agreement, images=images),
-        _measure("top-1 accuracy on corrupted images", sides, corrupted,
-                 images=lambda one: one.corruptions.images if one.corruptions else 1)]
+        _measure("top-1 accuracy on corrupted images", sides,
+                 lambda one: one.corruptions.mean if one.corruptions else None,
+                 images=lambda one: one.corruptions.images if one.corruptions else 1, alike=_corrupted)]
     return [measure for measure in found if measure]
 
 
@@ -338,6 +341,11 @@ def _notes(sides: Sequence[Side]) -> list[str]:
     elif seen:
         notes += [f"The logits of {side.row.name} aren't kept here (logits.safetensors): it can't be compared image by "
                   "image, and the intervals are wider." for side in measured if not side.answers]
+        corrupted = {side.row.name: found for side in measured if side.results and (found := _corrupted(side.results))}
+        if len(set(corrupted.values())) > 1:
+            notes.append("Corrupted were different images (" + "; ".join(
+                f"{name}: the first {images:,}, seed {seed}" for name, (images, seed) in corrupted.items())
+                + "): no difference is shown.")
     return notes
 
 
