@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from .commands import COMMANDS
 from .version import __version__ as __version__
 
 
@@ -45,6 +44,8 @@ def _needs_no_net() -> bool:
         if program.resolve().parent != Path(__file__).resolve().parents[1] / "scripts":
             return False
         words = [program.stem, *words]
+    from .commands import COMMANDS
+
     return not {"-h", "--help"}.isdisjoint(words) or {*words[:1]}.isdisjoint({*COMMANDS} - {"hub"})
 
 
