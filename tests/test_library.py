@@ -192,6 +192,7 @@ def test_python_reads_arguments(monkeypatch):
     said = "try --batch-size 64 or --no-pretrained; --mean 0,0,0; add --output runs/a --resume (--held-out)"
     assert str(UserError(said)) == (
         "try batch_size=64 or pretrained=False; mean=(0, 0, 0); add output='runs/a' resume (held_out)")
+    assert str(Stopped("go on with --output again --resume")) == "go on with output='again' resume"
     other = "accelerate launch --multi_gpu, -- and a--b"
     assert str(UserError(other)) == other
     with pytest.raises(UserError, match="allowed is 1 to 1000000"):

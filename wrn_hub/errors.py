@@ -10,9 +10,10 @@ from contextlib import contextmanager
 
 __all__ = ["Stopped", "UserError", "by_command", "first_line", "nearest"]
 
-# an option, and its value if that is a number, several, or a path
+# an option, and its value if that is a number, several, a path, or a word before another option
 _OPTION = re.compile(
-    r"(?<![\w-])--(no-)?([a-z]+(?:-[a-z]+)*)(?![\w-])(?: ([\d.,]*\d(?!\w)|[^\s;,]*/[^\s;,]*[^\s;,.]))?")
+    r"(?<![\w-])--(no-)?([a-z]+(?:-[a-z]+)*)(?![\w-])"
+    r"(?: ([\d.,]*\d(?!\w)|[^\s;,]*/[^\s;,]*[^\s;,.]|[\w.]+(?= --)))?")
 _by_command = False
 
 
@@ -33,7 +34,7 @@ def _argument(option: re.Match[str]) -> str:
         return f"{name}=False"
     if value is None:
         return name
-    if "/" in value:
+    if not value.replace(".", "").replace(",", "").isdigit():
         return f"{name}={value!r}"
     return f"{name}=({value.replace(',', ', ')})" if "," in value else f"{name}={value}"
 
