@@ -88,10 +88,10 @@ def test_all_sections_are_measured_and_told(run):
         assert len(points) == 4 and points[0]["time_ratio"] == points[0]["flops_ratio"] == 1
         assert points[-1]["flops_ratio"] > 2
 
-    assert digest_of(Path("speed/tiny.png"))
+    assert digest_of(Path("speed/tiny.png")) == digest_of(Path("speed/tiny.svg")) is not None
     readme = Path("speed/README.md").read_text()
     assert readme == f"before\n<!-- speed -->\n{readme_section(Path('speed'))}<!-- /speed -->\nafter\n"
-    assert "![Speed on " in readme and benchmark.command in readme
+    assert "[![Speed on " in readme and benchmark.command in readme
 
 
 def test_one_section_alone(run):
@@ -101,10 +101,12 @@ def test_one_section_alone(run):
     assert list(benchmark.sections) == ["inference"]
     assert benchmark.sections["inference"]["batches"][0]["rows"][-3]["name"] == "pytorchcv, fp32, NCHW"
 
-    first, drawn = out, Path("tiny.png").read_bytes()
-    Path("tiny.png").unlink()
-    assert run("--tables", "tiny.json")[1] == first
-    assert Path("tiny.png").read_bytes() == drawn
+    pictures = Path("tiny.png"), Path("tiny.svg")
+    drawn = [path.read_bytes() for path in pictures]
+    for path in pictures:
+        path.unlink()
+    assert run("--tables", "tiny.json")[1] == out
+    assert [path.read_bytes() for path in pictures] == drawn
 
 
 def test_rivals_take_turns():

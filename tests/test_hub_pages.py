@@ -278,8 +278,9 @@ def test_the_list_of_files_has_their_sizes_sums_and_links(endpoint, folder):
 
 def test_pictures_beside_the_models_are_on_the_start_page(endpoint):
     shown = page(endpoint)
-    assert shown.count('<img src="/-/folder/frontier.png" alt="Accuracy and cost of every net">') == 1
-    assert "frontier.svg" not in shown  # the same, drawn otherwise
+    assert shown.count('<a href="/-/folder/frontier.svg"><img src="/-/folder/frontier.png" '
+                       'alt="Accuracy and cost of every net"></a>') == 1
+    assert shown.count("frontier.svg") == 1  # the same as the other: one to be seen, one to be looked into
 
 
 def test_studies_and_other_texts_are_pages_whose_links_lead_somewhere(endpoint):

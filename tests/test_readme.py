@@ -1,5 +1,7 @@
 """What the READMEs say is true: their Python runs as written, their tables are current, their links lead somewhere."""
+import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,11 @@ def test_the_figures_of_speed_are_those_that_were_measured():
     section = f"<!-- speed -->\n{readme_section(folder)}<!-- /speed -->"
     readme = folder / "README.md"
     assert section in readme.read_text(), f"run: python scripts/benchmark.py --tables ONE.json --readme {readme}"
+
+
+def test_the_figures_of_a_hub_of_many_models_are_those_that_were_measured():
+    told = runpy.run_path(str(ROOT / "scripts" / "maintain" / "measure_hub.py"))["told"]
+    measured = json.loads((ROOT / "model_cards" / "hub.json").read_text())
+    readme = (ROOT / "model_cards" / "benchmarks" / "README.md").read_text()
+    assert f"<!-- hub -->\n{told(measured)}<!-- /hub -->" in readme, f"run: {measured['command']}"
+    assert measured["models"] == 200 and measured["memory"] < 120e6

@@ -153,12 +153,16 @@ def readme_section(folder: Path) -> str:
         benchmark = Benchmark.read(path)
         parts.append(
             f"`{benchmark.command}`\n\n{markdown(benchmark)}\n"
-            f"![Speed on {benchmark.hardware}]({path.stem}.png)\n")
+            f"[![Speed on {benchmark.hardware}]({path.stem}.png)]({path.stem}.svg)\n")
     return "\n".join(parts) or "No measurement is kept in this repository yet.\n"
 
 
 def picture(benchmark: Benchmark, path: Path) -> None:
-    """Draw the sections into one PNG.
+    """Draw the sections into one picture.
+
+    Args:
+        benchmark: What to draw.
+        path: Of the benchmark's file; a PNG and an SVG are written beside it.
 
     Raises:
         UserError: matplotlib, of the extra "cards", is not installed.
@@ -168,4 +172,5 @@ def picture(benchmark: Benchmark, path: Path) -> None:
         from .plot import draw
     except ImportError as error:
         raise UserError(f"no picture without matplotlib ({error}): pip install 'wrn-hub[cards]'") from None
-    save(path, draw, benchmark.model, benchmark.hardware, benchmark.sections)
+    for kind in (".png", ".svg"):
+        save(path.with_suffix(kind), draw, benchmark.model, benchmark.hardware, benchmark.sections)

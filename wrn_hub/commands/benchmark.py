@@ -1,6 +1,6 @@
 """Measure training steps beside other loops, inference, how cost grows, and loaders: tables, JSON, a plot.
 
-wrn-hub benchmark --output model_cards/benchmarks/cpu.json   # wrn_16_2; makes cpu.png too
+wrn-hub benchmark --output model_cards/benchmarks/cpu.json   # wrn_16_2; makes cpu.png and cpu.svg too
 wrn-hub benchmark --sections inference --model wrn_28_10     # beside pytorchcv's net of this size
 wrn-hub benchmark --sections data                            # both pipelines beside timm's loader
 wrn-hub benchmark --quick                                    # a rehearsal in a minute or two
@@ -29,7 +29,7 @@ def main() -> None:
 
     parser = Parser(__doc__)
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS, help="what to measure (all)")
-    parser.add_argument("--output", type=Path, help="JSON file to write; the plot lies beside it as .png")
+    parser.add_argument("--output", type=Path, help="JSON file to write; the plot lies beside it as .png and .svg")
     parser.add_argument("--tables", type=Path, help="measure nothing: tables and plot of this JSON file")
     parser.add_argument("--readme", type=Path, help="file whose section on speed is brought up to date")
     add_options(parser, BenchmarkOptions)
@@ -50,6 +50,6 @@ def main() -> None:
             benchmark.write(path)
     print(markdown(benchmark))
     if path:
-        picture(benchmark, path.with_suffix(".png"))
+        picture(benchmark, path)
     if args.readme:
         update_between_marks(args.readme, readme_section(args.readme.parent), "speed")

@@ -144,9 +144,10 @@ class Pages:
                    for hit, row in zip(hits, found, strict=True)]
         _, text = read_card(extras.get(CARD))
         captions = {path: caption for caption, path in re.findall(r"!\[([^\]]*)\]\(([^)\s]+)\)", text)}
-        pictures = [(path, captions.get(path, path)) for path in extras
+        drawings = {path: f"{path[:-4]}.svg" for path in extras if f"{path[:-4]}.svg" in extras}  # the same, sharper
+        pictures = [(path, captions.get(path, path), drawings.get(path, path)) for path in extras
                     if Path(path).suffix not in (".md", ".json") and "/" not in path
-                    and not (path.endswith(".svg") and f"{path[:-4]}.png" in extras)]  # the same, drawn otherwise
+                    and not (path.endswith(".svg") and f"{path[:-4]}.png" in extras)]
         names = {row.name: row.href for row in found}
         return self.shown(
             request, "start.html", rows=list(zip(found, visible, strict=True)), pictures=pictures,

@@ -138,8 +138,9 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _prepare(store: FolderStore, stop: threading.Event) -> None:
-    """Hash every file, so that who opens the first page need not wait for it."""
-    for repo_id in store.repositories():
+    """Hash every file, so that who opens the first page need not wait for it; from the end, since a page that is asked
+    for meanwhile hashes from the beginning."""
+    for repo_id in reversed(store.repositories()):
         if not stop.is_set():
             with suppress(NotFound):
                 store.revision("models", repo_id)

@@ -6,23 +6,41 @@ const find = (what) => section.querySelector(what);
 const offer = section.dataset;
 const LIKELIEST = 5;
 
-// The pixels of an image file, upright, as RGB. Colours beneath a transparent part are lost on a canvas.
+// An image's colours as they are beneath transparent parts too, where a canvas loses them and a texture does not; null
+// where none so large can be had.
+function texels(image) {
+  const { width, height } = image;
+  const gl = new OffscreenCanvas(1, 1).getContext("webgl");
+  if (!gl || Math.max(width, height) > gl.getParameter(gl.MAX_TEXTURE_SIZE)) return null;
+  const texture = gl.createTexture();
+  gl.bindTexture(gl.TEXTURE_2D, texture);
+  gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, image);
+  gl.bindFramebuffer(gl.FRAMEBUFFER, gl.createFramebuffer());
+  gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, texture, 0);
+  const four = new Uint8Array(4 * width * height);
+  gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, four);
+  const failed = gl.getError();
+  gl.getExtension("WEBGL_lose_context")?.loseContext(); // a page may hold few of them
+  return failed ? null : four;
+}
+
+// The pixels of an image file, upright, as RGB, and whether colours beneath transparent parts were lost.
 async function pixels(file) {
   const options = { premultiplyAlpha: "none", colorSpaceConversion: "none" };
   const image = await createImageBitmap(file, options);
   const { width, height } = image;
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   context.drawImage(image, 0, 0);
-  const four = context.getImageData(0, 0, width, height).data;
+  let four = context.getImageData(0, 0, width, height).data;
+  const kept = four.every((value, i) => i % 4 < 3 || value === 255) ? four : texels(image);
+  four = kept ?? four;
   const data = new Uint8ClampedArray(3 * width * height);
-  let transparent = false;
   for (let from = 0, to = 0; from < four.length; from += 4, to += 3) {
     data[to] = four[from];
     data[to + 1] = four[from + 1];
     data[to + 2] = four[from + 2];
-    transparent ||= four[from + 3] < 255;
   }
-  return { data, width, height, transparent };
+  return { data, width, height, lost: !kept };
 }
 
 // What the server's `changed` makes: the image as it is, mirrored, and moved four ways with its edge repeated.
@@ -93,7 +111,9 @@ async function inBrowser(image) {
   const { left, right, up, down } = { left: one("left"), right: one("right"), up: one("up"), down: one("down") };
   return {
     ...told.same, drawn: seen, seen: facts.seen, size, pixels: shift, mirrored: one("mirrored"),
-    shifted: { left, right, up, down }, where: "Computed in this browser; the picture stays here.",
+    shifted: { left, right, up, down },
+    where: `Computed in this browser; the picture stays here.${
+      image.lost ? " This browser loses the colours beneath transparent parts, which wrn-hub predict sees." : ""}`,
   };
 }
 
@@ -110,7 +130,7 @@ async function answered(file) {
   if (!offer.net) return byServer(file);
   try {
     const image = await pixels(file);
-    if (image.transparent && offer.server) return await byServer(file);
+    if (image.lost && offer.server) return await byServer(file);
     return await inBrowser(image);
   } catch (problem) {
     if (!offer.server) throw problem;
