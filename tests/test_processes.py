@@ -21,7 +21,7 @@ from wrn_hub.data import load_dataset
 from wrn_hub.data.loader import Augmentation, TrainLoader
 from wrn_hub.errors import UserError
 from wrn_hub.models.export import save_model
-from wrn_hub.processes import process_state, synchronize
+from wrn_hub.processes import fast_precision, process_state, synchronize
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((ROOT / "scripts" / "accelerate").glob("*.yaml"))
@@ -200,6 +200,18 @@ def test_accelerate_reads_the_example_configs(config):
     written = yaml.safe_load(config.read_text())
     assert settings.num_processes == written["num_processes"] and settings.num_machines == written["num_machines"]
     assert settings.distributed_type == written["distributed_type"] and settings.mixed_precision == "no"
+
+
+@pytest.mark.parametrize("can, precision", [
+    ({"avx512_bf16": True, "cpu_name": "AMD EPYC"}, "bf16"),
+    ({"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel Xeon"}, "bf16"),
+    ({"avx512_bf16": True, "cpu_name": "Intel Xeon"}, "fp32"),
+    ({"avx2": True, "cpu_name": "AMD EPYC"}, "fp32"),
+    ({}, "fp32"),
+])
+def test_bf16_is_for_cpus_that_are_faster_in_it(monkeypatch, can, precision):
+    monkeypatch.setattr("wrn_hub.processes.cpu_features", lambda: can)
+    assert fast_precision(torch.device("cpu")) == precision
 
 
 def test_accelerate_and_torchrun_know_every_argument_that_the_pages_type():

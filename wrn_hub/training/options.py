@@ -147,7 +147,7 @@ class TrainOptions:
     distill_temperature: float = option(4.0, "by what the logits are divided before they are compared")
 
     precision: str = option(
-        "auto", "auto: bf16 where the hardware computes in it, else fp32", ("auto", "fp32", "bf16", "fp16"),
+        "auto", "auto: bf16 where the hardware is faster in it, else fp32", ("auto", "fp32", "bf16", "fp16"),
         group="on which machine")
     channels_last: bool = option(True, "channels_last memory layout")
     winograd: str = option(
