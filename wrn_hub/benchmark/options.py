@@ -29,7 +29,7 @@ class BenchmarkOptions:
     image_size: int = option(32, "side of the images in pixels; they are random")
     batch_sizes: tuple[int, ...] = option((), "images a step of inference; 1,8,32,128 on a CPU, 1,32,256,1024 on a GPU")
     precision: str = option(
-        "auto", "the fast precision; auto: bf16 where the hardware is faster in it, else fp32", ("auto", "fp32", "bf16"))
+        "auto", "the fast precision; auto: bf16 where that is the faster, else fp32", ("auto", "fp32", "bf16"))
     compile: str = option(
         "none", "torch.compile of the trainer's model; others than none are timed as bare steps too",
         ("none", "default", "reduce-overhead", "max-autotune"))
