@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from ..errors import UserError, first_line
 from . import trivial_augment
-from .encoded import decode
+from .encoded import decoded
 from .files import FileDataset
 from .loader import Batch, epoch_generator, normalize, shared_batch
 from .stream import StreamDataset
@@ -98,12 +98,15 @@ def _posterize(image: Image.Image, bits: int, **kwargs: Any) -> Image.Image:
 Transform = Callable[[Image.Image], torch.Tensor]
 
 
-def _seed(*key: int) -> None:
-    """Make everything that is drawn next depend on the key alone."""
+def _seed(device: str, *key: int) -> None:
+    """Make everything that is drawn next, on a device of a type, depend on the key alone."""
     seed = hash(key) % 2**32
     random.seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)
+    if device == "cpu":
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed takes 0.2 ms more, to think of other devices
+    else:
+        torch.manual_seed(seed)
 
 
 _Source = Any  # where workers find an image: its number; of a stream, the image itself
@@ -125,10 +128,10 @@ class _Augmented(Dataset):
             self.transforms[size] = self.augmentation.transform(size, self.mean)
         try:
             name, data = self.images[source]
-            image = Image.fromarray(decode(data, name, self.upright))
+            image = decoded(data, name, self.upright)
         except UserError as error:  # raised here, it would come to the user with this process's traceback in it
             return error
-        _seed(*key)
+        _seed("cpu", *key)
         return self.transforms[size](image).permute(1, 2, 0)  # as it lies in memory
 
 
@@ -317,6 +320,6 @@ class FileTrainLoader:
             batch = normalize(images, self.mean, self.std)
             if how.reprob:
                 for image, place in zip(batch, places(step), strict=True):
-                    _seed(how.seed, epoch, place, 1)  # other numbers than those that cropped it
+                    _seed(self.device.type, how.seed, epoch, place, 1)  # other numbers than those that cropped it
                     self.eraser(image)
             yield batch, told.popleft().to(self.device, non_blocking=True)
