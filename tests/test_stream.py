@@ -126,6 +126,8 @@ def test_every_image_comes_once_an_epoch_in_an_order_of_its_own(colours):
 def test_two_processes_see_every_image_once_between_them(tmp_path, files):
     """Each with two files of its own; of three, both go through all and each keeps every other image."""
     folder = write(tmp_path / "colours", files)
+    said = {4: "from 4 files, shared out among 2", 3: "from 3 files, all of which are read by each of 2"}[files]
+    assert load_stream(str(folder)).sharing(2) == f"{said} processes"
     halves = [numbers(folder, rank=rank, world_size=2) for rank in range(2)]
     assert len(halves[0]) == len(halves[1]) and sorted(halves[0] + halves[1]) == list(range(TRAIN))
 
@@ -144,7 +146,7 @@ def test_interrupted_and_resumed_is_as_if_it_never_had_been(options, minutes, ca
     """Killed in the second epoch, whose checkpoint is the first one's end or one within; then with other workers."""
     caplog.set_level(logging.INFO)
     whole = train(replace(options, output=f"{options.output}-whole", workers=1))
-    assert "48 images of a stream: decoded as they are needed, by 1 worker a process" in caplog.messages
+    assert "48 images of a stream: decoded as they are needed, by 1 worker a process; from 4 files" in caplog.messages
     options = replace(options, checkpoint_minutes=minutes)
     train_steps(options, 7)
     resumed = train(replace(options, resume=True))

@@ -78,6 +78,18 @@ class StreamDataset:
         return replace(
             self, classes=classes, labels={label: int(places[place]) for label, place in self.labels.items()})
 
+    def _shared(self, world_size: int) -> bool:
+        files = self.stream.num_shards
+        return files % world_size == 0 or files >= _EVEN * world_size
+
+    def sharing(self, world_size: int) -> str:
+        """How many files so many processes read, and which of them, in words."""
+        said = f"from {self.stream.num_shards} file{'s' * (self.stream.num_shards != 1)}"
+        if world_size == 1:
+            return said
+        how = "shared out among" if self._shared(world_size) else "all of which are read by each of"
+        return f"{said}, {how} {world_size} processes"
+
     def passes(self, seed: int, rank: int, world_size: int) -> Iterator[tuple[tuple[str, bytes], int]]:
         """Yield a process's images, each ((what to call it in an error, its file's bytes), label), over and over.
 
@@ -90,9 +102,8 @@ class StreamDataset:
         """
         from datasets.distributed import split_dataset_by_node
 
-        mixed, files = self.stream.shuffle(seed=seed, buffer_size=BUFFER), self.stream.num_shards
-        shared = files % world_size == 0 or files >= _EVEN * world_size
-        mine = split_dataset_by_node(mixed, rank, world_size, "shards" if shared else "examples")
+        mixed = self.stream.shuffle(seed=seed, buffer_size=BUFFER)
+        mine = split_dataset_by_node(mixed, rank, world_size, "shards" if self._shared(world_size) else "examples")
         for again in count():
             number = 0
             for number, row in enumerate(self._rows(mine), start=1):

@@ -41,7 +41,7 @@ class StreamTrainLoader(FileTrainLoader):
     :class:`~wrn_hub.data.file_loader.FileTrainLoader`.
 
     An epoch has as many steps as the number of images fills. Where processes have files of their own, one whose files
-    hold less than its share of the images goes through the first of them again, and says so; of one that has more the
+    hold less than its share of the images goes through the first of them again, and logs it; of one that has more the
     last wait for another epoch's order.
     """
 

@@ -181,6 +181,8 @@ def make_loader(
         loader = kind(
             training, options.batch_size, mean, std, device, settings["image_size"], how, workers, rank, processes)
         said = f"decoded as they are needed, by {workers} worker{'s' * (workers != 1)} a process"
+        if isinstance(training, StreamDataset):
+            said += f"; {training.sharing(processes)}"
     else:
         loader = TrainLoader(
             training, options.batch_size, mean, std, device,
