@@ -27,7 +27,7 @@ SLOW = [
     "test_damaged.py", "test_winograd_modes.py", "test_build.py", "test_checkpoints.py", "test_stage.py",
     "test_publish.py", "test_weights.py", "test_zoo.py::test_a_weight_is_trained", "test_options.py::test_a_compiled",
     "test_round_trip.py", "test_push.py", "test_export.py", "test_training.py", "test_results.py", "test_cards.py",
-    "test_imagenet.py", "test_train_files.py", "test_detect.py", "test_file_loader.py",
+    "test_imagenet.py", "test_train_files.py", "test_detect.py", "test_file_loader.py", "test_stream.py",
     "test_models.py::test_compile", "test_models.py::test_onnx", "test_models.py::test_import_registers",
     "test_models.py::test_imagenet_bottlenecks", "test_options.py::test_wandb", "test_options.py::test_out_of_memory",
     "test_readme.py::test_every_snippet", "test_hub.py::test_every_snippet",

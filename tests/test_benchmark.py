@@ -23,7 +23,8 @@ from wrn_hub.training.options import TrainOptions
 from wrn_hub.training.trainer import uses_winograd
 
 CPU = torch.device("cpu")
-SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "benchmark.py"
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "scripts" / "benchmark.py"
 TINY = ["--quick", "--model", "wrn_10_2", "--batch-size", "4", "--batch-sizes", "1,2", "--image-size", "8",
         "--workers", "1"]
 
@@ -92,6 +93,13 @@ def test_all_sections_are_measured_and_told(run):
     readme = Path("speed/README.md").read_text()
     assert readme == f"before\n<!-- speed -->\n{readme_section(Path('speed'))}<!-- /speed -->\nafter\n"
     assert "[![Speed on " in readme and benchmark.command in readme
+
+
+def test_images_from_files_are_made_as_fast_as_by_timm():
+    """As it was measured and stands in the benchmarks' README."""
+    benchmark = Benchmark.read(ROOT / "model_cards" / "benchmarks" / "cpu_data.json")
+    ratios = {row["name"]: row["ratio"] for row in benchmark.sections["data"]["rows"]}
+    assert ratios["timm's create_loader"] == 1 and ratios["from files"] >= 0.95
 
 
 def test_one_section_alone(run):

@@ -63,6 +63,28 @@ def tar(labels: list[int]) -> bytes:
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
     return made.getvalue()
+STREAM = """
+import sys, json
+from itertools import islice
+from wrn_hub.data import load_files
+from wrn_hub.data.sources import load_stream
+from wrn_hub.errors import UserError
+for name in sys.argv[2:]:
+    try:
+        stream = load_stream(name)
+        said = ""
+    except UserError as error:
+        said = str(error)
+        stream = load_stream(name, images=5)
+    test = load_files(name, "test")
+    found = list(islice(stream.with_classes(test.classes).passes(0, 0, 1), len(stream)))
+    print(json.dumps([sorted(label for _, label in found), test.classes, stream.revision, said]))
+"""
+CLASSES = """
+import sys
+from wrn_hub.data.sources import load_stream
+load_stream(sys.argv[2], images=5)
+"""
 
 
 @pytest.fixture
@@ -91,9 +113,9 @@ def pets(tmp_path):
         yield hub
 
 
-def load(hub, home: Path, split: str, *names: str, offline: bool = False) -> list[list]:
+def load(hub, home: Path, split: str, *names: str, offline: bool = False, script: str = LOAD) -> list[list]:
     """What a process of its own loads, that knows no Hub but this one."""
-    done = subprocess.run([sys.executable, "-c", LOAD, split, *names], capture_output=True, text=True, cwd=home, env={
+    done = subprocess.run([sys.executable, "-c", script, split, *names], capture_output=True, text=True, cwd=home, env={
         **os.environ, "PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub.endpoint, "HF_TOKEN": TOKEN,
         "HF_HOME": str(home / "cache"), "HF_HUB_OFFLINE": str(int(offline))})
     assert done.returncode == 0, done.stderr
@@ -125,3 +147,21 @@ def test_where_a_card_does_not_tell_the_classes_the_training_split_is_asked_for_
     photos, tars = load(pets, tmp_path, "test", "ada/plain", "ada/tars")
     assert (photos[:2], tars[:2]) == ([LABELS["validation"], ["cat", "dog"]], [LABELS["validation"], ["0", "1"]])
     assert downloaded(pets) == set(LABELS)
+
+
+def test_what_is_streamed_is_not_kept(pets, tmp_path):
+    """Nor downloaded for the names of its classes, where no card tells them."""
+    photos, plain, tars = load(pets, tmp_path, "", "ada/pets", "ada/plain", "timm/imagenet-1k-wds", script=STREAM)
+    for found, name in ((photos, "ada/pets"), (plain, "ada/plain")):
+        assert found[:3] == [[0, 0, 0, 1, 1], ["cat", "dog"], pets.store.revision("datasets", name).commit]
+    assert tars[0] == [0, 0, 0, 1, 1] and tars[1][0] == "n01440764"
+    assert photos[3] == ""  # its card says how many there are
+    for said, name in ((plain[3], "ada/plain"), (tars[3], "timm/imagenet-1k-wds")):
+        assert f"{name} doesn't say how many training images it has" in said and "(stream_images)" in said
+    kept = {split for path in (tmp_path / "cache").rglob("*") for split in LABELS if split in path.name}
+    assert "validation" in kept and "train" not in kept
+
+
+def test_a_stream_has_to_say_its_classes_at_once(pets, tmp_path):
+    with pytest.raises(AssertionError, match=r"ada/tars doesn't say which classes the labels in cls stand for"):
+        load(pets, tmp_path, "", "ada/tars", script=CLASSES)

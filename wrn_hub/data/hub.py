@@ -24,7 +24,9 @@ from .hub_splits import HubSplits
 from .names import in_order, labels_by_name
 from .splits import choose_split, fifth, kind_of_split
 
-__all__ = ["TABLES", "holds_parquet", "holds_saved", "read_hub", "read_parquet", "read_saved", "read_table"]
+__all__ = [
+    "TABLES", "ParquetImages", "asking", "holds_parquet", "holds_saved", "image_in", "loading", "read_hub",
+    "read_parquet", "read_saved", "read_table"]
 
 TABLES = {".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}  # of paths and labels: what datasets calls their kind
 
@@ -36,11 +38,20 @@ _log = logging.getLogger(__name__)
 
 
 def _image(cell: Any, place: str) -> tuple[str, bytes]:
-    """What a cell of an Image column holds, or the local file that it names."""
+    """What a cell of an Image column holds; see :func:`image_in`."""
     try:
-        value = cell.as_py() or {}
+        return image_in(cell.as_py(), place)
     except UnicodeDecodeError as error:
         raise UserError(f"{place}: its path is not UTF-8 ({error.reason})") from None
+
+
+def image_in(value: Any, place: str) -> tuple[str, bytes]:
+    """(what to call it in an error, the bytes of its file) of an undecoded image, or of the local file that it names.
+
+    Raises:
+        UserError: it has neither.
+    """
+    value = value or {}
     if isinstance(value, bytes):
         return place, value
     if value.get("bytes") is not None:
@@ -379,6 +390,17 @@ def read_hub(hub_id: str, split: str, facts: DatasetFacts | None = None, asked: 
     Raises:
         UserError: the dataset can't be had, or there is no such split or column, or several could be meant.
     """
+    with asking(hub_id):
+        return _read_hub(HubSplits(hub_id, facts.config if facts else None), split, facts, asked)
+
+
+@contextmanager
+def asking(hub_id: str) -> Iterator[None]:
+    """Say that the Hub is asked, if it is known where that is, and what goes wrong then in one line.
+
+    Raises:
+        UserError: the dataset can't be had.
+    """
     try:
         import datasets
     except ImportError:
@@ -391,7 +413,7 @@ def read_hub(hub_id: str, split: str, facts: DatasetFacts | None = None, asked: 
     say_what_is_asked(f"dataset {hub_id}")
     try:
         with _quiet("datasets", "huggingface_hub"):
-            return _read_hub(HubSplits(hub_id, facts.config if facts else None), split, facts, asked)
+            yield
     except UserError:
         raise
     except datasets.exceptions.DatasetNotFoundError as error:
@@ -517,13 +539,22 @@ def _loaded(where: str, load: Callable[[Any], Any]) -> dict[str, Any]:
     """Split -> what the ``datasets`` library loads of it."""
     import datasets
 
+    with loading(where):
+        loaded = load(datasets)
+    return loaded if isinstance(loaded, dict) else {"train": loaded}
+
+
+@contextmanager
+def loading(where: str) -> Iterator[None]:
+    """What the ``datasets`` library finds wrong with files, in one line."""
     try:
         with _quiet("datasets"):
-            loaded = load(datasets)
+            yield
+    except UserError:
+        raise
     except Exception as error:  # whatever is wrong with files of so many forms
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{where} can't be loaded through the datasets library: {reason[:300]}") from error
-    return loaded if isinstance(loaded, dict) else {"train": loaded}
 
 
 def _of_files(splits: dict[str, Any], split: str, where: str, asked: Asked, folder: Path, table: bool) -> EncodedSplit:

@@ -29,6 +29,7 @@ class HubSplits(Mapping[str, Any]):
         self._root = Path(datasets.config.HF_DATASETS_CACHE) / "one_split"
         self._loaded: dict[str, Any] = {}
         self._features: Any = None
+        self._builder: Any = None
         try:
             builder = datasets.load_dataset_builder(hub_id, config)
         except ConnectionError:
@@ -37,6 +38,7 @@ class HubSplits(Mapping[str, Any]):
                 raise
             self._names = names
             return
+        self._builder = builder
         self._names = [str(name) for name in builder.config.data_files or builder.info.splits or ()]
         self._features = builder.info.features
         if Path(builder.cache_dir).is_dir() or not self._names:
@@ -44,9 +46,11 @@ class HubSplits(Mapping[str, Any]):
             self._names = list(self._loaded)
 
     def features(self, name: str) -> dict[str, Any]:
-        """Of a split, as a dict; where the dataset's card tells them, nothing is downloaded for it."""
-        found = self._features or self[name].features
-        return found.to_dict()
+        """Of a split, as a dict; where the dataset's card or the head of a file tells them, nothing is downloaded."""
+        found = self._features
+        if found is None and self._builder is not None and name not in self._loaded:
+            found = self._builder.as_streaming_dataset(split=name).features
+        return (found or self[name].features).to_dict()
 
     def __getitem__(self, name: str) -> Any:
         import datasets

@@ -19,9 +19,10 @@ from .imagenet import known
 from .names import labels_by_name
 from .official import FOLDERS, find_official, read_official
 from .sample import SAMPLE
+from .stream import StreamDataset, stream_files, stream_hub
 from .tars import holds_tars, read_tars
 
-__all__ = ["in_memory", "load_dataset", "load_files", "split_to_measure"]
+__all__ = ["in_memory", "load_dataset", "load_files", "load_stream", "split_to_measure"]
 
 
 def _locate(name: str, data_dir: Path | None) -> tuple[str, Path | None]:
@@ -108,6 +109,17 @@ def split_to_measure(name: str, data_dir: str | os.PathLike | None = None) -> st
     return "all" if _without_splits(*_locate(name, _folder(data_dir))) else "test"
 
 
+def _found(
+    name: str, data_dir: str | os.PathLike | None, asked: Asked
+) -> tuple[str, Path | None, DatasetFacts | None]:
+    """What :func:`_locate` returns, and what is known of the dataset."""
+    name, folder = _locate(name, _folder(data_dir))
+    facts = known(name)
+    if facts and asked:  # its other columns are of other classes, so it is another dataset
+        return facts.hub_id, folder, None
+    return name, folder, facts
+
+
 def load_files(
     name: str, split: str, data_dir: str | os.PathLike | None = None, *, image_column: str | None = None,
     label_column: str | None = None,
@@ -122,12 +134,10 @@ def load_files(
     """
     if split not in ("train", "test", "all"):
         raise UserError(f"split {split!r}: allowed are train and test")
-    name, folder = _locate(name, _folder(data_dir))
+    asked = Asked(image_column, label_column)
+    name, folder, facts = _found(name, data_dir, asked)
     if split == "all" and not _without_splits(name, folder):
         raise UserError(f"{name}: it has splits, so 'all' is none of them; choose train or test")
-    facts, asked = known(name), Asked(image_column, label_column)
-    if facts and asked:  # its other columns are of other classes, so it is another dataset
-        name, facts = facts.hub_id, None
     if folder is None:
         encoded = read_hub(facts.hub_id if facts else name, split, facts, asked)
     elif folder.is_file():
@@ -150,6 +160,31 @@ def load_files(
             encoded = _as_known(encoded, facts, folder)
     _check_labels(encoded, f"{name} ({split})")
     return FileDataset(name, split, encoded.images, encoded.labels, encoded.classes, encoded.revision)
+
+
+def load_stream(
+    name: str, data_dir: str | os.PathLike | None = None, *, image_column: str | None = None,
+    label_column: str | None = None, images: int = 0,
+) -> StreamDataset:
+    """Begin to stream the training split of a dataset; see :func:`load_dataset`.
+
+    Args:
+        name: Of a dataset that the ``datasets`` library can stream: of the Hub, or a folder of parquet files or tars.
+        data_dir: Folder that holds the dataset.
+        image_column: The column of the images.
+        label_column: The column of the labels.
+        images: How many the split has; 0: as many as the dataset says.
+
+    Raises:
+        UserError: there is no such dataset or column; it doesn't say how many images or which classes it has; the
+            network is needed and not there.
+    """
+    asked = Asked(image_column, label_column)
+    found, folder, facts = _found(name, data_dir, asked)
+    if folder is None:
+        return stream_hub(found, facts, asked, images)
+    files = load_files(name, "train", data_dir, image_column=image_column, label_column=label_column)
+    return stream_files(files, facts, asked, images)
 
 
 def load_dataset(

@@ -23,7 +23,7 @@ from .folder import SUFFIXES, has_splits
 from .names import in_order, labels_by_name
 from .splits import choose_split, kind_of_split
 
-__all__ = ["holds_tars", "read_tars"]
+__all__ = ["TarImages", "holds_tars", "read_tars"]
 
 _LABEL = ".cls"
 _LONGEST_LABEL = 1000  # bytes

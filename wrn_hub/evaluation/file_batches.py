@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from timm.data import create_transform
 from torch.utils.data import Dataset
 
 from ..data.dataset import ImageDataset
-from ..data.encoded import decode
+from ..data.encoded import decoded
 from ..data.file_loader import Workers, made_by
 from ..data.files import FileDataset, usual_pipeline
 from ..data.loader import Batch, evaluation_share, normalize
@@ -61,7 +60,7 @@ class _Prepared(Dataset):
     def __getitem__(self, number: int) -> torch.Tensor | UserError:
         try:
             name, data = self.images[self.places[number]]
-            return self.transform(Image.fromarray(decode(data, name, self.upright))).permute(1, 2, 0)
+            return self.transform(decoded(data, name, self.upright)).permute(1, 2, 0)
         except UserError as error:  # raised here, it would come to the user with this process's traceback in it
             return error
 

@@ -7,6 +7,7 @@ again.
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -91,13 +92,16 @@ def find_broken(dataset: FileDataset, workers: int) -> Broken:
     return broken
 
 
-def without_broken(splits: list[FileDataset], how: str, workers: int, folder: Path) -> list[FileDataset]:
+def without_broken(
+    splits: Sequence[FileDataset | None], how: str, workers: int, folder: Path
+) -> list[FileDataset | None]:
     """The splits, the first of them without the images that can't be decoded where ``how`` is "skip".
 
     All that can't be are listed in broken.txt in the run's folder.
 
     Args:
-        splits: Images to train on, then images to measure on, if they are others.
+        splits: Images to train on, None where they can't be looked at before; then images to measure on, if they are
+            others.
         how: "refuse" or "skip".
         workers: Worker processes of each process.
         folder: Of the run.
@@ -105,22 +109,23 @@ def without_broken(splits: list[FileDataset], how: str, workers: int, folder: Pa
     Raises:
         UserError: some can't be decoded and may not be left out; images that are measured on never are.
     """
-    found = [find_broken(split, workers) for split in splits]
+    found = [find_broken(split, workers) if split is not None else {} for split in splits]
     listed = [wrong for broken in found for wrong in broken.values()]
     if PartialState().is_main_process:
         (folder / "broken.txt").unlink(missing_ok=True)
         if listed:
             write_whole(folder / "broken.txt", "".join(f"{wrong}\n" for wrong in listed))
     if not listed:
-        return splits
+        return list(splits)
     training, *measured = found
-    total = sum(map(len, splits))
+    total = sum(len(split) for split in splits if split is not None)
     where = f"all are in {folder / 'broken.txt'}"
     if how == "refuse" or any(measured):
         named = "; ".join(listed[:_NAMED]) + (f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else "")
         advice = ", or go on without them: --broken skip" if how == "refuse" and not any(measured) else (
             "; those that are measured on are never left out")
         raise UserError(f"{len(listed)} of {total:,} images are broken: {named}; {where}; mend or remove them{advice}")
-    _log.warning("%d of %s training images are broken and left out; %s", len(listed), f"{len(splits[0]):,}", where)
-    kept = np.setdiff1d(np.arange(len(splits[0])), list(training))
-    return [splits[0].subset(kept), *splits[1:]]
+    looked_at, *others = splits
+    assert looked_at is not None  # or some that are measured on were broken
+    _log.warning("%d of %s training images are broken and left out; %s", len(listed), f"{len(looked_at):,}", where)
+    return [looked_at.subset(np.setdiff1d(np.arange(len(looked_at)), list(training))), *others]

@@ -18,7 +18,7 @@ from ..models.export import save_model
 from ..models.preprocess import TURNED
 from .options import CUDA_GRAPHS, TrainOptions
 from .parts import as_asked
-from .pipeline import Images
+from .pipeline import TrainImages
 from .update import Loss
 
 __all__ = ["adopt", "keep_model", "name_of", "own_size", "with_own"]
@@ -66,7 +66,7 @@ def own_size(model: nn.Module) -> int | None:
     return size[-1] if size else None
 
 
-def adopt(model: nn.Module, options: TrainOptions, training: Images, size: int) -> nn.Module:
+def adopt(model: nn.Module, options: TrainOptions, training: TrainImages, size: int) -> nn.Module:
     """Give a module what the rest of the package asks of a net: ``pretrained_cfg`` and ``num_classes``.
 
     Where it doesn't say how images are normalised, the training images' own mean and standard deviation are taken if

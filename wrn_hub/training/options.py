@@ -20,14 +20,14 @@ PACE = ("threads", "workers", "eval_every", "checkpoint_minutes", "report_to")  
 MEMORY_ALONE = ("crop_padding", "cutout")
 FILES_ALONE = (
     "test_size", "crop_pct", "interpolation", "scale", "ratio", "color_jitter", "auto_augment", "reprob", "remode",
-    "repeated_aug", "workers", "broken")
+    "repeated_aug", "workers", "broken", "streaming", "stream_images")
 
 _MOST = 1_000_000  # of what is counted: beyond it is a slip of the pen
 # what is allowed, both ends included
 _ALLOWED: dict[str, tuple[float, float | None]] = {
     **dict.fromkeys(("epochs", "batch_size", "accumulate", "eval_every"), (1, _MOST)),
     "threads": (1, 4096), "workers": (0, 4096), "seed": (0, 2**32 - 1),
-    **dict.fromkeys(("held_out", "train_images", "test_images"), (0, 1_000_000_000)),
+    **dict.fromkeys(("held_out", "train_images", "test_images", "stream_images"), (0, 1_000_000_000)),
     **dict.fromkeys(("image_size", "test_size"), (1, LARGEST_SIDE)),
     **dict.fromkeys(("cutout", "crop_padding"), (0, LARGEST_SIDE)),
     "repeated_aug": (1, 1000), "color_jitter": (0, 10), "reprob": (0, 1), "crop_pct": (0.01, 1),
@@ -77,6 +77,11 @@ class TrainOptions:
     broken: str = option(
         "refuse", "files: what to do about images that can't be decoded, which all are looked at before; skip: go on "
         "without those of the training split", ("refuse", "skip"))
+    streaming: bool = option(
+        False, "files: train on the images as they come from the Hub, or from parquet files or tars, and keep none on "
+        "disk; the split that is measured on is loaded as ever")
+    stream_images: int = option(
+        0, "files: with --streaming, how many images an epoch has; 0: as many as the dataset says")
     image_size: int | None = option(None, "side in pixels that images are brought to; the model's own by default")
     test_size: int | None = option(None, "files: side in pixels of the images to measure on; --image-size by default")
     crop_pct: float | None = option(
@@ -238,6 +243,16 @@ class TrainOptions:
             raise UserError(
                 f"test_images = {self.test_images}: with held_out = {self.held_out} no image of the test split is "
                 "measured on; leave one of the two out")
+        if self.stream_images and not self.streaming:
+            raise UserError(f"stream_images = {self.stream_images}: for --streaming alone; add it, or leave this out")
+        whole = {name: getattr(self, name) for name in ("held_out", "train_images")}
+        whole |= {name: getattr(self, name) for name, other in (("pipeline", "memory"), ("broken", "skip"))
+                  if getattr(self, name) == other}
+        if self.streaming and any(whole.values()):
+            name = next(name for name, value in whole.items() if value)
+            raise UserError(
+                f"{name} = {whole[name]}: for that all images have to be at hand, and a stream gives one after the "
+                "other; leave it or --streaming out")
         if self.sam_rho and self.asam_rho:
             raise UserError("sam_rho and asam_rho exclude each other: choose one")
         if sam and self.accumulate > 1:

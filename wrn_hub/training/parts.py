@@ -19,14 +19,14 @@ from ..processes import process_state
 from ..record import cpu_features
 from . import muon  # noqa: F401  # muonsgd is among timm's optimizers from then on
 from .options import TrainOptions
-from .pipeline import Images, kind_of
+from .pipeline import TrainImages, kind_of
 
 __all__ = ["as_asked", "build_model", "build_optimizer", "schedule", "uses_winograd"]
 
 _log = logging.getLogger(__name__)
 
 
-def build_model(source: ModelSource, options: TrainOptions, training: Images, size: int) -> nn.Module:
+def build_model(source: ModelSource, options: TrainOptions, training: TrainImages, size: int) -> nn.Module:
     """The net with as many classes as the images have, and the ``pretrained_cfg`` that says what they are brought to.
 
     Raises:

@@ -16,7 +16,9 @@ from ..data import FileDataset, ImageDataset, load_files
 from ..data.file_loader import FileAugmentation, FileTrainLoader
 from ..data.files import usual_pipeline
 from ..data.loader import Augmentation, TrainLoader
-from ..data.sources import in_memory
+from ..data.sources import in_memory, load_stream
+from ..data.stream import StreamDataset
+from ..data.stream_loader import StreamTrainLoader
 from ..errors import UserError
 from ..evaluation.file_batches import usual_workers
 from ..processes import local_main_first
@@ -24,25 +26,27 @@ from .broken import without_broken
 from .options import FILES_ALONE, MEMORY_ALONE, TrainOptions
 
 __all__ = [
-    "Images", "drawn", "kind_of", "load_images", "make_loader", "settled", "side_of", "usual_settings", "workers_for"]
+    "Images", "TrainImages", "drawn", "kind_of", "load_images", "make_loader", "settled", "side_of", "usual_settings",
+    "workers_for"]
 
 Images = ImageDataset | FileDataset
+TrainImages = Images | StreamDataset
 
 _log = logging.getLogger(__name__)
 
 
-def kind_of(images: Images) -> str:
-    """"memory" or "files"."""
-    return "files" if isinstance(images, FileDataset) else "memory"
+def kind_of(images: TrainImages) -> str:
+    """"memory" or "files"; those of a stream are files that come one after the other."""
+    return "memory" if isinstance(images, ImageDataset) else "files"
 
 
-def side_of(images: Images) -> int:
+def side_of(images: TrainImages) -> int:
     """Side in pixels of images in memory, for a net that says nothing of a size.
 
     Raises:
         UserError: the images are in files, and may be of many sizes.
     """
-    if isinstance(images, FileDataset):
+    if not isinstance(images, ImageDataset):
         raise UserError("image_size: a net that doesn't say its size, and images in files: give --image-size")
     return images.images.shape[1]
 
@@ -58,7 +62,7 @@ def _choose(options: TrainOptions, size: int | None, images: int, saved: dict[st
 
 def load_images(
     options: TrainOptions, size: int | None, folder: Path, saved: dict[str, Any] | None
-) -> tuple[Images, Images]:
+) -> tuple[TrainImages, Images]:
     """(training images, images to measure on): the test split, or a part held out of the training split.
 
     Args:
@@ -75,6 +79,13 @@ def load_images(
             options.dataset, split, options.data_dir, image_column=options.image_column,
             label_column=options.label_column)
 
+    if options.streaming:
+        stream = local_main_first(lambda: load_stream(
+            options.dataset, options.data_dir, image_column=options.image_column, label_column=options.label_column,
+            images=options.stream_images))
+        test = local_main_first(lambda: load("test"))
+        without_broken([None, test], options.broken, workers_for(options), folder)
+        return stream.with_classes(test.classes), test
     splits = ("train",) if options.held_out else ("train", "test")
     files = local_main_first(lambda: [load(split) for split in splits])
     if _choose(options, size, len(files[0]), saved) == "files":
@@ -86,15 +97,16 @@ def load_images(
     return found[0].held_out(options.held_out) if options.held_out else (found[0], found[1])
 
 
-def drawn(options: TrainOptions, training: Images, test: Images) -> tuple[Images, Images]:
+def drawn(options: TrainOptions, training: TrainImages, test: Images) -> tuple[TrainImages, Images]:
     """The images that the options draw from those to train on, by their seed, and from those to measure on, always the
     same."""
     if options.train_images:
+        assert not isinstance(training, StreamDataset)  # which the options refuse
         training = training.balanced(options.train_images, options.seed)
     return training, test.balanced(options.test_images) if options.test_images else test
 
 
-def settled(options: TrainOptions, training: Images, model_cfg: dict[str, Any]) -> dict[str, Any]:
+def settled(options: TrainOptions, training: TrainImages, model_cfg: dict[str, Any]) -> dict[str, Any]:
     """What the pipeline leaves nothing open of, for args.json.
 
     Args:
@@ -106,18 +118,20 @@ def settled(options: TrainOptions, training: Images, model_cfg: dict[str, Any]) 
         UserError: an option is of the other pipeline.
     """
     pipeline = kind_of(training)
+    if options.streaming and not isinstance(training, StreamDataset):
+        raise UserError(f"streaming: images {_where(training)} were given already; leave it out")
     others = MEMORY_ALONE if pipeline == "files" else FILES_ALONE
     defaults = {item.name: item.default for item in fields(TrainOptions)}
-    other = "memory" if pipeline == "files" else "files"
+    advice = "leave it out"
+    if not isinstance(training, StreamDataset):
+        advice += f", or add --pipeline {'memory' if pipeline == 'files' else 'files'}"
     for name in others:
         if getattr(options, name) != defaults[name]:
             raise UserError(
-                f"{name} = {getattr(options, name)}: images {_where(training)} don't take it; leave it out, or add "
-                f"--pipeline {other}")
+                f"{name} = {getattr(options, name)}: images {_where(training)} don't take it; {advice}")
     if pipeline == "files" and options.flip == "alternating":
         raise UserError(
-            f"flip = 'alternating': images {_where(training)} are mirrored at random; leave it out, or add --pipeline "
-            "memory")
+            f"flip = 'alternating': images {_where(training)} are mirrored at random; {advice}")
     usual = usual_settings(pipeline, model_cfg["input_size"][-1], model_cfg["crop_pct"])
     given = {name: getattr(options, name) for name in usual}
     return {"pipeline": pipeline, **{name: usual[name] if given[name] in (None, ()) else given[name] for name in usual}}
@@ -136,8 +150,8 @@ def usual_settings(pipeline: str, size: int, crop_pct: float) -> dict[str, Any]:
     return {"scale": (0.08, 1.0), "ratio": (3 / 4, 4 / 3), "test_size": size, "crop_pct": crop_pct}
 
 
-def _where(images: Images) -> str:
-    return "in files" if isinstance(images, FileDataset) else "in memory"
+def _where(images: TrainImages) -> str:
+    return "of a stream" if isinstance(images, StreamDataset) else f"in {kind_of(images)}"
 
 
 def workers_for(options: TrainOptions) -> int:
@@ -146,7 +160,7 @@ def workers_for(options: TrainOptions) -> int:
 
 
 def make_loader(
-    options: TrainOptions, settings: dict[str, Any], training: Images, accelerator: Accelerator
+    options: TrainOptions, settings: dict[str, Any], training: TrainImages, accelerator: Accelerator
 ) -> TrainLoader | FileTrainLoader:
     """Batches of the training images for this process; the log says how they are made.
 
@@ -156,16 +170,19 @@ def make_loader(
     mean, std, device = settings["mean"], settings["std"], accelerator.device
     rank, processes = accelerator.process_index, accelerator.num_processes
     loader: TrainLoader | FileTrainLoader
-    if isinstance(training, FileDataset):
+    if not isinstance(training, ImageDataset):
         workers = workers_for(options)
         how = FileAugmentation(
             tuple(settings["scale"]), tuple(settings["ratio"]),
             "random" if options.interpolation == "auto" else options.interpolation, settings["flip"] != "none",
             options.color_jitter, options.auto_augment, options.augment, options.reprob, options.remode,
             options.repeated_aug, options.seed)
-        loader = FileTrainLoader(
+        kind = StreamTrainLoader if isinstance(training, StreamDataset) else FileTrainLoader
+        loader = kind(
             training, options.batch_size, mean, std, device, settings["image_size"], how, workers, rank, processes)
         said = f"decoded as they are needed, by {workers} worker{'s' * (workers != 1)} a process"
+        if isinstance(training, StreamDataset):
+            said += f"; {training.sharing(processes)}"
     else:
         loader = TrainLoader(
             training, options.batch_size, mean, std, device,

@@ -13,7 +13,7 @@ from ..models.build import ModelSource
 from ..record import hardware, versions
 from ..weights import file_sha256
 from .options import PACE, PLACES, TrainOptions
-from .pipeline import Images, kind_of, settled
+from .pipeline import Images, TrainImages, kind_of, settled
 
 __all__ = ["changes", "check_resumed", "flip_of", "resolved"]
 
@@ -48,7 +48,7 @@ def _start_weights(options: TrainOptions, source: ModelSource) -> str | None:
 
 
 def resolved(
-    options: TrainOptions, recipe: str | None, source: ModelSource, model: nn.Module, training: Images,
+    options: TrainOptions, recipe: str | None, source: ModelSource, model: nn.Module, training: TrainImages,
     test: Images, accelerator: Accelerator, precision: str, by_winograd: bool,
 ) -> dict[str, Any]:
     """The settings with nothing left to be chosen, and the conditions, as args.json holds them.

@@ -36,7 +36,7 @@ from .memory import out_of_memory
 from .module import adopt, keep_model, name_of, own_size, with_own
 from .options import CUDA_GRAPHS, TrainOptions
 from .parts import build_model, build_optimizer, schedule, uses_winograd
-from .pipeline import Images, drawn, load_images, make_loader, side_of, workers_for
+from .pipeline import Images, TrainImages, drawn, load_images, make_loader, side_of, workers_for
 from .report import Progress, banner, epoch_line, heard
 from .settings import changes, check_resumed, resolved
 from .state import RunState, check_saved
@@ -106,7 +106,7 @@ class Run:
     folder: Path
     accelerator: Accelerator
     interrupt: Interrupt
-    training: Images
+    training: TrainImages
     loader: TrainLoader | FileTrainLoader
     test: Images
     sizes: list[int]
