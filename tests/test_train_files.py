@@ -158,8 +158,8 @@ def test_sigterm_to_every_process_of_the_job_saves(options):
     process = start(options, "import os; os.setpgrp()")
     wait_for_checkpoint(process, options)
     os.killpg(process.pid, signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM and "stopped by SIGTERM" in said and "Traceback" not in said
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM" in process.said() and "Traceback" not in process.said()
 
 
 def test_two_processes_train_what_one_trains(options):
