@@ -174,9 +174,10 @@ def test_two_processes_killed_stopped_and_resumed_equal_two_never_stopped(option
 
     resumed = replace(killed, resume=True)
     process = subprocess.Popen(
-        [sys.executable, "-m", "accelerate.commands.launch", "--config_file",
-         str(ROOT / "scripts" / "accelerate" / "two_cpu_processes.yaml"), "--main_process_port", "0", *typed(resumed)],
-        env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+         "--main_process_port", "0", *typed(resumed)],
+        env={**os.environ, **environment, "ACCELERATE_USE_CPU": "true"}, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True)
     wait_for_checkpoint(process, killed, after=checkpoint.newest(first.parent))
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=240)
