@@ -10,7 +10,6 @@ import os
 import runpy
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -20,11 +19,11 @@ _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["timm", "accelerate", "datasets"])
 
 
-def _run(words: list[str], folder: str, environment: Mapping[str, str], said: str) -> None:
+def _run(words: list[str], folder: str, environment: Mapping[str, str], out: str, err: str) -> None:
     """What ``python`` with these words does."""
     multiprocessing.set_start_method(None, force=True)  # it was set to the one that made this process
-    with open(said, "w") as file:
-        for stream in (1, 2):
+    for stream, place in ((1, out), (2, err)):
+        with open(place, "w") as file:
             os.dup2(file.fileno(), stream)
     os.environ.clear()
     os.environ.update(environment)
@@ -44,31 +43,24 @@ def _run(words: list[str], folder: str, environment: Mapping[str, str], said: st
 
 
 class Fork:
-    """What ``subprocess.Popen(["python", *words])`` is: a file and its arguments, or -c, code and its arguments.
-
-    Raises:
-        subprocess.TimeoutExpired: From :meth:`wait`, after so many seconds.
-    """
+    """What ``subprocess.Popen(["python", *words])`` is: a file and its arguments, or -c, code and its arguments."""
 
     def __init__(self, *words: object, folder: Path | str = ".", **environment: str) -> None:
-        self._file = tempfile.NamedTemporaryFile("r", errors="replace")  # noqa: SIM115, what it says, on both streams
+        self._out, self._err = (tempfile.NamedTemporaryFile() for _ in range(2))  # noqa: SIM115
         self._process = _SERVER.Process(target=_run, args=(
-            [*map(str, words)], os.path.abspath(folder), {**os.environ, **environment}, self._file.name))
+            [*map(str, words)], os.path.abspath(folder), {**os.environ, **environment}, self._out.name, self._err.name))
         self._process.start()
         self.pid = self._process.pid
-
-    @property
-    def returncode(self) -> int | None:
-        return self._process.exitcode
+        atexit.register(self._process.kill)  # else the tests would end after a process that one of them left behind
 
     def poll(self) -> int | None:
         return self._process.exitcode
 
     def wait(self, seconds: float = 240) -> int:
+        """Its exit code, by a SIGKILL where it takes longer."""
         self._process.join(seconds)
-        if self._process.exitcode is None:
-            self.kill()
-            raise subprocess.TimeoutExpired("a fork of Python", seconds, self.said())
+        self._process.kill()
+        self._process.join()
         return self._process.exitcode
 
     def kill(self) -> None:
@@ -77,16 +69,18 @@ class Fork:
     def send_signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
-    def said(self) -> str:
-        return Path(self._file.name).read_text(errors="replace")
+    def out(self) -> str:
+        """What it has written to standard output so far."""
+        return Path(self._out.name).read_text(errors="replace")
+
+    def err(self) -> str:
+        return Path(self._err.name).read_text(errors="replace")
 
 
-def ended_well(*forks: Fork) -> str:
-    """Waits for all of them, and returns what they said."""
+def ended_well(*forks: Fork) -> None:
+    """Waits for all of them."""
     codes = [fork.wait() for fork in forks]
-    said = "".join(fork.said() for fork in forks)
-    assert not any(codes), said
-    return said
+    assert not any(codes), "".join(fork.err() for fork in forks)
 
 
 def two(*words: object, folder: Path | str = ".", **environment: str) -> tuple[Fork, Fork]:

@@ -151,7 +151,7 @@ def test_sigterm_saves_and_says_how_to_go_on(options, whole):
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 143
-    said = process.said()
+    said = process.err()
     assert "stopped by SIGTERM" in said and f"--output {stopped.output} --resume" in said
     train(replace(stopped, resume=True))
     assert_same(whole.folder, stopped.output)
@@ -206,11 +206,11 @@ def test_stopped_in_the_training_from_scratch_the_command_goes_on_with_both(opti
         "import wrn_hub.training.trainer as trainer; from wrn_hub.training.finetune import versus_scratch\n"
         "trainer.train = versus_scratch"))
     while not Path(f"{options.output}-scratch", "args.json").exists():
-        assert process.poll() is None, process.said()
+        assert process.poll() is None, process.err()
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     process.wait()
-    assert f"--output {options.output} --resume" in process.said(), process.said()
+    assert f"--output {options.output} --resume" in process.err(), process.err()
     _, scratch = versus_scratch(replace(options, resume=True))
     assert scratch.folder == Path(f"{options.output}-scratch") and (scratch.folder / "model").is_dir()
 

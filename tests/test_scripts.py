@@ -304,8 +304,8 @@ def test_a_full_disk_ends_in_one_line_and_leaves_nothing_half_written(tmp_path):
     process = Fork(
         "-c", code, "--model", "wrn_10_2", "--dataset", "sample", "--image-size", "4", "--crop-padding", "1",
         "--batch-size", "1000", "--epochs", "1", "--output", tmp_path / "run", WRN_HUB_CACHE=str(tmp_path / "cache"))
-    assert process.wait() == 2, process.said()
-    assert "Traceback" not in process.said()
+    assert process.wait() == 2, process.err()
+    assert "Traceback" not in process.err()
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
@@ -323,7 +323,7 @@ def test_a_package_of_an_extra_is_named_with_it(script, package, extra):
             f"runpy.run_path({str(path)!r}, run_name='__main__')")
     ended = Fork("-c", code)
     assert ended.wait() == 2
-    assert ended.said() == f"{name}: this needs {package}: pip install 'wrn-hub[{extra}]', in a clone '.[{extra}]'\n"
+    assert ended.err() == f"{name}: this needs {package}: pip install 'wrn-hub[{extra}]', in a clone '.[{extra}]'\n"
     extras = tomllib.loads((SCRIPTS.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for module, named in EXTRAS.items():
         assert any(entry.startswith(module.replace("markdown_it", "markdown-it-py")) for entry in extras[named])

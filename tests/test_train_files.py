@@ -160,7 +160,7 @@ def test_sigterm_to_every_process_of_the_job_saves(options):
     wait_for_checkpoint(process, options)
     os.killpg(process.pid, signal.SIGTERM)
     assert process.wait(60) == 128 + signal.SIGTERM
-    assert "stopped by SIGTERM" in process.said() and "Traceback" not in process.said()
+    assert "stopped by SIGTERM" in process.err() and "Traceback" not in process.err()
 
 
 def test_two_processes_train_what_one_trains(options):

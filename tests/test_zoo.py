@@ -91,8 +91,8 @@ def run(tmp_path):
             time.sleep(0.02)
         if stop_when and process.poll() is None:
             process.send_signal(signal.SIGTERM)
-        assert process.wait(600) in (0, 143 if stop_when else 0), process.said()
-        return process.said()
+        assert process.wait(600) in (0, 143 if stop_when else 0), process.err()
+        return process.out() + process.err()
 
     run.checkout = checkout
     return run
