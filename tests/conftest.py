@@ -1,9 +1,15 @@
 """What several test files share."""
 import json
+import os
 import shutil
 import signal
 from collections import Counter
 from pathlib import Path
+
+# Nets as small as those of the tests aren't computed sooner by several threads, and many times later where another
+# program takes a core: those that have done their part wait for the others awake. Read by torch at its import. What
+# shall be shown of several threads, a test sets itself.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

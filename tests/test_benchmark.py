@@ -103,7 +103,8 @@ def test_images_from_files_are_made_as_fast_as_by_timm():
 
 
 def test_one_section_alone(run):
-    code, out, _ = run(*TINY[:-4], "--sections", "inference", "--image-size", "32", "--output", "tiny.json")
+    code, out, _ = run(
+        *TINY[:-6], "--batch-sizes", "1", "--sections", "inference", "--image-size", "32", "--output", "tiny.json")
     assert code == 0 and "Training steps" not in out
     benchmark = Benchmark.read(Path("tiny.json"))
     assert list(benchmark.sections) == ["inference"]

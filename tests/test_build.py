@@ -1,11 +1,10 @@
 """C++ is compiled once for a machine, whatever befalls the cache."""
 import multiprocessing
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forks import Fork
 
 from wrn_hub.errors import UserError
 from wrn_hub.kernels import build
@@ -60,9 +59,9 @@ def test_the_kernels_need_no_compiler_in_a_second_process(cache):
     build.library(ROOT / "wrn_hub" / "kernels" / "winograd.cpp")
     code = ("import torch; from wrn_hub.kernels.winograd import computes, winograd; "
             "winograd(torch.nn.Conv2d(16, 16, 3, padding=1)); print(computes(torch.float32))")
-    told = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "CXX": "/bin/false"}, capture_output=True, text=True)
-    assert (told.stdout, told.stderr) == ("True\n", "")
+    told = Fork("-c", code, CXX="/bin/false")
+    told.wait()
+    assert (told.out(), told.err()) == ("True\n", "")
 
 
 @needs_compiler

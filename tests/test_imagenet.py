@@ -1,8 +1,6 @@
 """Large images in files: measured as timm measures them, whatever they are and however their classes are called."""
 import io
 import json
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from forks import ended_well, two
 from PIL import Image
 from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_of
@@ -335,12 +334,9 @@ def test_two_processes_write_of_files_what_one_writes(tmp_path):
     save(tmp_path / "net", 13, classes, input_size=(3, 8, 8), crop_pct=0.875)
     found = evaluate_source(options(
         tmp_path / "net", tmp_path / "images", batch_size=64, output=str(tmp_path / "out1")))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         str(ROOT / "scripts" / "evaluate.py"), "--model", "net", "--dataset", "images", "--batch-size", "64",
-         "--workers", "1", "--output", "out2"],
-        check=True, capture_output=True, timeout=300, cwd=tmp_path, env=environment)
+    ended_well(*two(
+        ROOT / "scripts" / "evaluate.py", "--model", "net", "--dataset", "images", "--batch-size", "64", "--workers",
+        "1", "--output", "out2", folder=tmp_path))
     shared = Results.read(tmp_path / "out2" / "results.json")
     assert found.dataset == shared.dataset and found.dataset.images == 1001
     assert (found.top1, found.nll, found.processes, shared.processes) == (shared.top1, shared.nll, 1, 2)

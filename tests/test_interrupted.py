@@ -11,9 +11,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
+from forks import Fork, ended_well, two
 from safetensors.torch import load_file
 
 from wrn_hub.commands.cli import run
@@ -31,31 +31,26 @@ from wrn_hub.weights import file_sha256
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def start(options: TrainOptions, first: str = "") -> subprocess.Popen:
+def start(options: TrainOptions, first: str = "") -> Fork:
     """The training in a process of its own, as scripts/train.py runs it, after some code of the test."""
-    script = (
+    return Fork("-c", (
         f"{first}\nfrom wrn_hub.commands.cli import run; from wrn_hub.training.trainer import train; "
-        f"from wrn_hub.training.options import TrainOptions; run(lambda: train(TrainOptions(**{vars(options)!r})))")
-    return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+        f"from wrn_hub.training.options import TrainOptions; run(lambda: train(TrainOptions(**{vars(options)!r})))"))
 
 
-def start_two(options: TrainOptions) -> subprocess.Popen:
-    """The training in two processes, as a user starts it."""
-    arguments = []
+def typed(options: TrainOptions) -> list[str]:
+    """The command that trains so."""
+    words = [str(ROOT / "scripts" / "train.py")]
     for item in fields(options):
         value, flag = getattr(options, item.name), "--" + item.name.replace("_", "-")
         if value is True:
-            arguments.append(flag)
+            words.append(flag)
         elif value != item.default:
-            arguments += [flag, str(value)]
-    return subprocess.Popen(
-        [sys.executable, "-m", "accelerate.commands.launch", "--config_file",
-         str(ROOT / "scripts" / "accelerate" / "two_cpu_processes.yaml"), "--main_process_port", "0",
-         str(ROOT / "scripts" / "train.py"), *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            words += [flag, str(value)]
+    return words
 
 
-def wait_for_checkpoint(process: subprocess.Popen, options: TrainOptions, after: Path | None = None) -> Path:
+def wait_for_checkpoint(process: Fork | subprocess.Popen, options: TrainOptions, after: Path | None = None) -> Path:
     folder = Path(options.output, "checkpoints")
     while (newest := checkpoint.newest(folder)) in (None, after):
         assert process.poll() is None, "the run ended before it could be stopped"
@@ -120,9 +115,17 @@ def test_a_killed_run_resumed_equals_one_never_stopped(options, whole):
     process = start(killed)
     wait_for_checkpoint(process, killed)
     process.kill()
-    process.communicate()
+    process.wait()
     train(replace(killed, resume=True))
     assert_same(whole.folder, killed.output)
+
+
+def test_threads_that_compute_together_give_the_same_bits_again(short):
+    short = replace(short, threads=2, epochs=1, batch_size=24)
+    whole, stopped = train(short), replace(short, output=short.output + "-stopped")
+    train_steps(stopped, 2)
+    train(replace(stopped, resume=True))
+    assert_same(whole.folder, stopped.output)
 
 
 def test_a_run_killed_while_it_saves_goes_on_from_the_checkpoint_before(options, whole):
@@ -130,8 +133,7 @@ def test_a_run_killed_while_it_saves_goes_on_from_the_checkpoint_before(options,
     process = start(killed, first=(
         "import itertools, os, signal; fsync, calls = os.fsync, itertools.count(1)\n"
         "os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL) if next(calls) == 5 else fsync(file)"))
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    assert process.wait() == -signal.SIGKILL
     folder = Path(killed.output, "checkpoints")
     assert len(list(folder.glob(".epoch-*"))) == 1, "nothing was half written"
     assert len(list(folder.glob("epoch-*"))) == 2
@@ -148,36 +150,40 @@ def test_sigterm_saves_and_says_how_to_go_on(options, whole):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate()
-    assert process.returncode == 143
+    assert process.wait() == 143
+    said = process.err()
     assert "stopped by SIGTERM" in said and f"--output {stopped.output} --resume" in said
     train(replace(stopped, resume=True))
     assert_same(whole.folder, stopped.output)
 
 
 def test_two_processes_killed_stopped_and_resumed_equal_two_never_stopped(options):
-    """SIGKILL for all of them within an epoch, later SIGTERM for the launcher, which passes it on."""
+    """SIGKILL for all of them within an epoch, later SIGTERM for a launcher, which passes it on."""
     options = replace(options, epochs=3)
-    process = start_two(options)
-    assert process.wait(240) == 0, process.stderr.read()
+    environment = {"OMP_NUM_THREADS": "1", "ACCELERATE_MIXED_PRECISION": "no"}  # as the launcher sets it
+    ended_well(*two(*typed(options), **environment))
 
     killed = replace(options, output=options.output + "-killed")
-    process = start_two(killed)
-    first = wait_for_checkpoint(process, killed)
-    for child in [*psutil.Process(process.pid).children(recursive=True), process]:
-        child.kill()
-    process.communicate()
+    processes = two(*typed(killed), **environment)
+    first = wait_for_checkpoint(processes[0], killed)
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.wait()
     assert not Path(killed.output, "model").exists()
 
     resumed = replace(killed, resume=True)
-    process = start_two(resumed)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+         "--main_process_port", "0", *typed(resumed)],
+        env={**os.environ, **environment, "ACCELERATE_USE_CPU": "true"}, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True)
     wait_for_checkpoint(process, killed, after=checkpoint.newest(first.parent))
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=240)
     assert process.returncode != 0 and "stopped by SIGTERM" in said, said
 
-    process = start_two(resumed)
-    assert process.wait(240) == 0, process.stderr.read()
+    ended_well(*two(*typed(resumed), **environment))
     assert_same(options.output, killed.output)
 
 
@@ -186,7 +192,7 @@ def test_several_processes_are_not_resumed_by_another_number_within_an_epoch(opt
     process = start(stopped)
     wait_for_checkpoint(process, stopped)
     process.kill()
-    process.communicate()
+    process.wait()
     folder = Path(stopped.output, "checkpoints")
     state = checkpoint.load_newest(folder)
     checkpoint.save(folder, 0, {**state, "processes": state["processes"] * 2}, state["step"] + 1)
@@ -200,11 +206,11 @@ def test_stopped_in_the_training_from_scratch_the_command_goes_on_with_both(opti
         "import wrn_hub.training.trainer as trainer; from wrn_hub.training.finetune import versus_scratch\n"
         "trainer.train = versus_scratch"))
     while not Path(f"{options.output}-scratch", "args.json").exists():
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.err()
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate()
-    assert f"--output {options.output} --resume" in said, said
+    process.wait()
+    assert f"--output {options.output} --resume" in process.err(), process.err()
     _, scratch = versus_scratch(replace(options, resume=True))
     assert scratch.folder == Path(f"{options.output}-scratch") and (scratch.folder / "model").is_dir()
 
@@ -379,7 +385,7 @@ def test_ctrl_c_under_a_launcher_of_one_process_loses_nothing(short):
     """The launcher ends at once and not well; the training, in its group, saves and says how to go on."""
     arguments = [
         "--model", short.model, "--dataset", short.dataset, "--image-size", "8", "--crop-padding", "1",
-        "--epochs", "20", "--batch-size", "12", "--precision", "fp32", "--checkpoint-minutes", "60",
+        "--epochs", "20", "--batch-size", "12", "--precision", "fp32", "--checkpoint-minutes", "60", "--threads", "1",
         "--output", short.output]
     process = subprocess.Popen(
         [sys.executable, "-m", "accelerate.commands.launch", "--config_file",

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
+from forks import Fork, ended_well, two
 
 import wrn_hub  # noqa: F401
 from wrn_hub.data import load_dataset
@@ -43,12 +44,11 @@ def test_two_processes_train_and_measure_every_image_once(options, colours):
     assert json.loads(Path(options.output, "args.json").read_text())["processes"] == 2
 
     measured = {}
-    for processes, command in ((1, [sys.executable]), (2, run)):
+    for processes in (1, 2):
         output = Path(options.output) / f"measured-{processes}"
-        subprocess.run(
-            [*command, str(ROOT / "scripts" / "evaluate.py"), "--model", f"{options.output}/model", *arguments,
-             "--batch-size", "8", "--corruption-images", "0", "--output", str(output)], env=ENVIRONMENT, check=True,
-            capture_output=True, timeout=240)
+        words = [ROOT / "scripts" / "evaluate.py", "--model", f"{options.output}/model", *arguments, "--batch-size",
+                 "8", "--corruption-images", "0", "--output", output]
+        ended_well(*([Fork(*words)] if processes == 1 else two(*words, ACCELERATE_MIXED_PRECISION="no")))
         measured[processes] = json.loads((output / "results.json").read_text())
         assert measured[processes]["processes"] == processes
     assert measured[1]["dataset"]["images"] == len(load_dataset(str(colours), "test", size=8)) == 21
@@ -92,12 +92,9 @@ if accelerator.is_main_process:
 
 
 def test_gradients_of_two_processes_are_those_of_one(colours, tmp_path):
-    """All parameters, with BatchNorm frozen; started by torchrun, which knows nothing of Accelerate."""
-    script, saved = tmp_path / "gradients.py", tmp_path / "gradients.pt"
-    script.write_text(GRADIENTS)
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
-         str(colours), str(saved)], env=ENVIRONMENT, check=True, capture_output=True, timeout=240)
+    """All parameters, with BatchNorm frozen; told of each other as by torchrun, which knows nothing of Accelerate."""
+    saved = tmp_path / "gradients.pt"
+    ended_well(*two("-c", GRADIENTS, colours, saved))
     torch.manual_seed(0)
     net = timm.create_model("wrn_10_2", num_classes=3).eval()
     loader = TrainLoader(
@@ -136,12 +133,9 @@ assert not torch.distributed.is_initialized()
 
 def test_two_processes_decode_a_dataset_once_and_take_leave_of_each_other(colours, tmp_path):
     save_model(timm.create_model("wrn_10_2", num_classes=3), tmp_path / "model", classes=("blue", "green", "red"))
-    script, decoded = tmp_path / "evaluating.py", tmp_path / "decoded"
-    script.write_text(EVALUATING)
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
-         str(tmp_path / "model"), str(colours), str(decoded)],
-        env={**ENVIRONMENT, "WRN_HUB_CACHE": str(tmp_path / "cache")}, check=True, capture_output=True, timeout=240)
+    decoded = tmp_path / "decoded"
+    ended_well(*two(
+        "-c", EVALUATING, tmp_path / "model", colours, decoded, WRN_HUB_CACHE=str(tmp_path / "cache")))
     assert decoded.read_text() == "0"
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from forks import Fork, ended_well, two
 from PIL import Image
 from safetensors.torch import load_file
 from timm.data import ImageNetInfo
@@ -23,7 +24,7 @@ from wrn_hub.data.names import fitting_order
 from wrn_hub.errors import UserError
 from wrn_hub.evaluation import metrics
 from wrn_hub.evaluation.corruptions import KINDS, SEVERITIES, corrupt
-from wrn_hub.evaluation.cost import cost_of
+from wrn_hub.evaluation.cost import cost_of, fastest_pass
 from wrn_hub.evaluation.evaluate import compared, evaluate, evaluate_source, measure_again, public_command
 from wrn_hub.evaluation.memory import enough_memory
 from wrn_hub.evaluation.options import EvaluateOptions
@@ -167,19 +168,14 @@ def test_winograd_for_the_copies_changes_neither_their_results_nor_the_model(net
 
 def test_two_processes_write_what_one_writes(tmp_path):
     """But for speed, memory, date, and the number of processes."""
-    environment = {
-        **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WRN_HUB_CACHE": str(tmp_path / "cache")}
     torch.manual_seed(0)
     save_model(timm.create_model("wrn_10_2", num_classes=20), tmp_path / "model")
     written = []
+    words = [ROOT / "scripts" / "evaluate.py", "--model", "../model", "--dataset", "sample", "--image-size", "8",
+             "--corruption-images", "30", "--batch-size", "300", "--output", "out"]
     for processes in (1, 2):
-        start = [sys.executable] if processes == 1 else [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        subprocess.run(
-            [*start, str(ROOT / "scripts" / "evaluate.py"), "--model", "../model", "--dataset", "sample",
-             "--image-size", "8", "--corruption-images", "30", "--batch-size", "300", "--output", "out"],
-            check=True, capture_output=True, timeout=600, cwd=_folder(tmp_path / str(processes)),
-            env={**environment, "ACCELERATE_USE_CPU": "true"})
+        how = {"folder": _folder(tmp_path / str(processes)), "WRN_HUB_CACHE": str(tmp_path / "cache")}
+        ended_well(*([Fork(*words, **how, ACCELERATE_USE_CPU="true")] if processes == 1 else two(*words, **how)))
         written.append(tmp_path / str(processes) / "out")
     alone, shared = (json.loads((folder / "results.json").read_text()) for folder in written)
     assert (alone["processes"], shared["processes"]) == (1, 2)
@@ -439,6 +435,13 @@ def test_speeds_are_measured_side_by_side(tmp_path):
     assert SpeedTable.read(tmp_path / "speed.json") == table
     with pytest.raises(UserError, match="Did you mean 'wrn_10_2'"):
         measure_speeds(["wrn_10_22"])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_pass_is_timed_on_any_number_of_threads(threads):
+    """By another clock on one."""
+    torch.set_num_threads(threads)
+    assert 0 < fastest_pass(timm.create_model("wrn_10_2"), torch.zeros(1, 3, 8, 8), seconds=0) < 60
 
 
 # measured again

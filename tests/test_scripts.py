@@ -2,9 +2,7 @@
 import csv
 import io
 import json
-import os
 import re
-import resource
 import runpy
 import subprocess
 import sys
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from forks import Fork
 from PIL import Image
 
 import wrn_hub
@@ -299,14 +298,14 @@ def test_weights_of_another_net_are_refused(run, model, pictures):
 def test_a_full_disk_ends_in_one_line_and_leaves_nothing_half_written(tmp_path):
     """A limit on the size of a file stands in for a full disk: both make a write fail in the middle."""
     limit = 200_000  # smaller than a checkpoint of wrn_10_2, larger than everything before it
-    process = subprocess.run(
-        [sys.executable, str(SCRIPTS / "train.py"), "--model", "wrn_10_2", "--dataset", "sample", "--image-size", "4",
-         "--crop-padding", "1", "--batch-size", "1000", "--epochs", "1", "--output", str(tmp_path / "run")],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-        env={**os.environ, "WRN_HUB_CACHE": str(tmp_path / "cache")},
-        capture_output=True, text=True, timeout=240)
-    assert process.returncode == 2, process.stderr
-    assert "Traceback" not in process.stderr
+    train = str(SCRIPTS / "train.py")
+    code = (f"import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
+            f"sys.argv[0] = {train!r}; runpy.run_path({train!r}, run_name='__main__')")
+    process = Fork(
+        "-c", code, "--model", "wrn_10_2", "--dataset", "sample", "--image-size", "4", "--crop-padding", "1",
+        "--batch-size", "1000", "--epochs", "1", "--output", tmp_path / "run", WRN_HUB_CACHE=str(tmp_path / "cache"))
+    assert process.wait() == 2, process.err()
+    assert "Traceback" not in process.err()
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
@@ -322,9 +321,9 @@ def test_a_package_of_an_extra_is_named_with_it(script, package, extra):
     (path,) = SCRIPTS.rglob(name)
     code = (f"import runpy, sys; sys.modules[{package!r}] = None; sys.argv = {[name, *arguments]!r}; "
             f"runpy.run_path({str(path)!r}, run_name='__main__')")
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert ended.returncode == 2
-    assert ended.stderr == f"{name}: this needs {package}: pip install 'wrn-hub[{extra}]', in a clone '.[{extra}]'\n"
+    ended = Fork("-c", code)
+    assert ended.wait() == 2
+    assert ended.err() == f"{name}: this needs {package}: pip install 'wrn-hub[{extra}]', in a clone '.[{extra}]'\n"
     extras = tomllib.loads((SCRIPTS.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for module, named in EXTRAS.items():
         assert any(entry.startswith(module.replace("markdown_it", "markdown-it-py")) for entry in extras[named])

@@ -2,8 +2,6 @@
 import csv
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import wrn_hub  # noqa: F401
 from wrn_hub.data import load_dataset
 from wrn_hub.errors import UserError
 from wrn_hub.hub.stage import stage
-from wrn_hub.processes import open_cores
+from wrn_hub.processes import open_cores, use_cores
 from wrn_hub.recipes import finetune_defaults
 from wrn_hub.training.finetune import choose_lr, versus_scratch
 from wrn_hub.training.options import TrainOptions
@@ -250,9 +248,12 @@ def test_the_recorded_learning_rates_are_the_best_of_those_tried():
     ({"OMP_NUM_THREADS": "1", "ACCELERATE_MIXED_PRECISION": "no"}, None),  # what the launcher sets unasked
     ({"OMP_NUM_THREADS": "1", "ACCELERATE_MIXED_PRECISION": "no", "LOCAL_WORLD_SIZE": "4096"}, 1),
 ])
-def test_a_process_computes_on_its_share_of_the_cores(environment, threads):
-    code = "from wrn_hub.processes import use_cores; use_cores(); import torch; print(torch.get_num_threads())"
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "ACCELERATE_"))}
-    used = subprocess.run(
-        [sys.executable, "-c", code], env={**inherited, **environment}, capture_output=True, text=True, check=True)
-    assert int(used.stdout) == (threads or min(open_cores(), psutil.cpu_count(logical=False)))
+def test_a_process_computes_on_its_share_of_the_cores(environment, threads, monkeypatch):
+    for name in os.environ:
+        if name.startswith(("OMP_", "ACCELERATE_")):
+            monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))  # as torch begins with it
+    use_cores()
+    assert torch.get_num_threads() == (threads or min(open_cores(), psutil.cpu_count(logical=False)))

@@ -1,15 +1,14 @@
 """The list of wanted weights and its command, in a checkout of its own: train, stage, measure, go on from there."""
 import importlib.util
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from forks import Fork
 from test_data import write_official
 
 from wrn_hub.errors import UserError
@@ -86,18 +85,14 @@ def run(tmp_path):
     write_official(tmp_path / "data", per_file=10)
 
     def run(*arguments: str, stop_when: Path | None = None) -> str:
-        command = [sys.executable, "scripts/maintain/zoo.py", *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(checkout), "WRN_HUB_CACHE": str(tmp_path / "cache")}
-        with subprocess.Popen(
-                command, cwd=checkout, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                text=True) as process:
-            while stop_when and not list(stop_when.parent.glob(stop_when.name)) and process.poll() is None:
-                time.sleep(0.02)
-            if stop_when:
-                process.send_signal(signal.SIGTERM)
-            out, err = process.communicate(timeout=600)
-        assert process.returncode in (0, 143 if stop_when else 0), err
-        return out + err
+        process = Fork("scripts/maintain/zoo.py", *arguments, folder=checkout, PYTHONPATH=str(checkout),
+                       WRN_HUB_CACHE=str(tmp_path / "cache"))
+        while stop_when and not list(stop_when.parent.glob(stop_when.name)) and process.poll() is None:
+            time.sleep(0.02)
+        if stop_when and process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(600) in (0, 143 if stop_when else 0), process.err()
+        return process.out() + process.err()
 
     run.checkout = checkout
     return run
