@@ -16,6 +16,7 @@ from wrn_hub.recipes import finetune_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 README, SCRIPTS = ROOT / "README.md", ROOT / "scripts" / "README.md"
+STUDIES = ROOT / "model_cards" / "studies"
 SNIPPETS = [snippet for file in (README, SCRIPTS) for snippet in
             re.findall(r"```python\n(.*?)```", file.read_text(), re.DOTALL)]
 
@@ -49,7 +50,8 @@ def anchors(page: str) -> set[str]:
 
 
 @pytest.mark.parametrize("file", ["README.md", "scripts/README.md", "CONTRIBUTING.md", "model_cards/README.md",
-                                  "model_cards/benchmarks/README.md"])
+                                  "model_cards/benchmarks/README.md",
+                                  *(str(page.relative_to(ROOT)) for page in sorted(STUDIES.rglob("README.md")))])
 def test_every_link_leads_somewhere(file):
     page = ROOT / file
     links = re.findall(r"\]\((?!https?:)([^)\s]*)\)", page.read_text())

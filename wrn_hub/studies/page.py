@@ -163,8 +163,10 @@ def index_text(studies: Sequence[Study], root: Path) -> str:
     """The README.md beside the studies' folders."""
     rows = []
     for study in studies:
-        seen = _seen(study, root)[0]
-        rows.append([f"[{study.title}]({study.name}/README.md)", f"{_headline(seen)}.",
+        every = _seen(study, root)
+        seen, begun = every[0], any(not seen.empty for seen in every)  # one without results may have no page
+        rows.append([f"[{study.title}]({study.name}/README.md)" if begun else f"{study.title}: `{study.name}`",
+                     f"{_headline(seen)}.",
                      "" if seen.empty else f"{study.learns}."])
     return "\n\n".join([
         "# Studies",
