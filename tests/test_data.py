@@ -1094,9 +1094,9 @@ def test_parquet_of_large_groups_is_copied_once_for_reading_in_any_order(tmp_pat
 
     reads, read = [], pq.ParquetFile.read_row_group
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", lambda *args, **how: reads.append(1) or read(*args, **how))
-    decoded, usual = [], file_loader.decode
+    decoded, usual = [], file_loader.decoded
     monkeypatch.setattr(
-        file_loader, "decode", lambda data, name, upright: decoded.append(name) or usual(data, name, upright))
+        file_loader, "decoded", lambda data, name, upright: decoded.append(name) or usual(data, name, upright))
     made = [
         list(FileTrainLoader(split, 8, (0.5,) * 3, (0.2,) * 3, torch.device("cpu"), 32).epoch(0))
         for split in (copied, files)]
