@@ -43,7 +43,7 @@ def measure(options: BenchmarkOptions, sections: tuple[str, ...] = SECTIONS, com
     options = options.resolved(device, fast, open_cores())
     notes = []
     if options.precision == "fp32" and fast == "fp32":
-        notes.append("bf16: not in this hardware; --precision bf16 measures it nevertheless.")
+        notes.append("bf16: this hardware is no faster in it; --precision bf16 measures it nevertheless.")
     if "inference" in sections and not pytorchcv_net(source.name, options.image_size):
         notes.append("pytorchcv: not installed, or has no such net for such images.")
     if "inference" in sections and device.type == "cpu" and not _onnxruntime():
