@@ -762,8 +762,8 @@ def test_the_command_of_a_training_from_files_leaves_out_what_the_pipeline_does_
 
 
 def test_the_cpu_recipe_states_what_was_measured():
-    """The staged wrn_16_2 was trained by it."""
-    folder = ROOT / "wrn_16_2.cifar10"
+    """The staged wrn_28_2 was trained by it."""
+    folder = ROOT / "wrn_28_2.cifar10"
     recipe = load_recipe("cpu", TrainOptions)
     settings = json.loads((folder / "args.json").read_text())
     for key, value in recipe.options.items():

@@ -141,7 +141,8 @@ def test_what_cannot_be_compared_is_said_in_a_line_and_the_rest_is_shown(folder)
     (folder / TWO[1] / "logits.safetensors").unlink()
     found = compare(store, TWO)
     assert "logits of wrn_16_2.cifar10 aren't kept" in found.notes[0] and not found.pairs
-    assert found.measures[0].differences[0].startswith("+1.")
+    one, other = (json.loads((folder / name / "results.json").read_text())["top1"] for name in TWO)
+    assert found.measures[0].differences[0].startswith(f"{100 * (other - one):+.2f} points (")
     (folder / TWO[1] / "logits.safetensors").write_bytes(b"cut off")
     assert compare(store, TWO).notes == found.notes
     tensors = load_file(folder / TWO[0] / "logits.safetensors")

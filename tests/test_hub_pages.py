@@ -131,12 +131,18 @@ def test_every_variant_has_a_page_that_leads_to_its_weights(endpoint):
 def test_facts_are_links_and_the_box_says_how_the_model_is_used(endpoint):
     shown = page(f"{endpoint}/wrn-hub/{NAME}")
     for link in ("https://huggingface.co/datasets/uoft-cs/cifar10", "https://www.apache.org/licenses/LICENSE-2.0",
-                 "https://arxiv.org/abs/1605.07146", "/?q=short-run", "#measured",
-                 f"{wrn_hub.weights.REPOSITORY}/issues"):
+                 "https://arxiv.org/abs/1605.07146", "#measured", f"{wrn_hub.weights.REPOSITORY}/issues"):
         assert f'href="{link}"' in shown, link
     for use in (f"hf-hub:wrn-hub/{NAME}", f'pipeline("image-classification", model="wrn-hub/{NAME}")',
                 f"hf download wrn-hub/{NAME}", "wrn_hub finetune", "wrn-hub export"):
         assert use in shown, use
+
+
+def test_a_short_run_leads_to_the_others(tmp_path):
+    card = Path(shutil.copytree(ROOT / "model_cards" / NAME, tmp_path / NAME)) / "README.md"
+    card.write_text(card.read_text().replace("- wide-resnet\n", "- wide-resnet\n- short-run\n", 1))
+    with served(application(FolderStore(tmp_path))) as address:
+        assert 'href="/?q=short-run"' in page(f"{address}/wrn-hub/{NAME}")
 
 
 def test_the_table_is_searched_without_a_script_too(endpoint):

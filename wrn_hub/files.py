@@ -107,15 +107,19 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, by the names in its first line; what a row lacks is None.
+    """The rows of a CSV file, by the names in its first line.
 
     Raises:
-        UserError: it can't be read or isn't CSV.
+        UserError: it can't be read, isn't CSV, or a row has more or fewer values than the first line has names.
     """
     try:
-        return list(csv.DictReader(io.StringIO(read_text(path))))
+        rows = list(csv.DictReader(io.StringIO(read_text(path))))
     except csv.Error as error:
         raise UserError(f"{path}: not CSV ({first_line(error)})") from None
+    for number, row in enumerate(rows, start=1):
+        if None in row or None in row.values():
+            raise UserError(f"{path}: damaged: row {number} has not as many values as the first line has names")
+    return rows
 
 
 def read_tensors(path: str | Path) -> "dict[str, torch.Tensor]":
