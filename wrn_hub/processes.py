@@ -138,8 +138,7 @@ def fast_precision(device: torch.device) -> str:
     """'bf16' where the hardware multiplies matrices faster in it, else 'fp32'.
 
     An emulated bf16 is many times slower. Of CPUs, those with AMX are faster in it, and AMD's with AVX512-BF16, which
-    do twice as many products a cycle as in fp32. Intel's without AMX do as many: training in bf16 was at 0.79 to 1.08
-    times the speed of fp32 there, the least for WRN-28-10.
+    do twice as many products a cycle as in fp32. Intel's without AMX gain nothing, as model_cards/benchmarks shows.
     """
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
