@@ -15,7 +15,7 @@ from wrn_hub.commands.study import main
 from wrn_hub.errors import UserError
 from wrn_hub.studies import run as study_run
 from wrn_hub.studies.nets import PlainNet, build
-from wrn_hub.studies.page import check_index, check_study, page_text, write_study
+from wrn_hub.studies.page import check_index, check_study, index_text, page_text, write_study
 from wrn_hub.studies.results import Results
 from wrn_hub.studies.run import Machine, counted, train_missing
 from wrn_hub.studies.study import load_study, study_names
@@ -211,11 +211,15 @@ def test_what_is_missing_is_trained_and_the_page_says_what_was_seen(tiny, finish
     assert "Not run yet: wider (seed 1); time and memory of a step." in page and "1 of 2" in page
     assert "one seed each, which tells little" in page and "after 3 of 4 trainings" in page
     assert "1 of 2 seeds" in study(tiny, "--status")[1]
+    read = load_study(str(tiny))  # what is learnt waits for all of them
+    assert "Nothing, with so few images" not in page + index_text([read], finished.parent)
 
     code, said, _ = study(tiny, "--threads", 1)
     assert code == 0 and str(finished / "README.md") in said
     page = (finished / "README.md").read_text()
     assert "Not run yet" not in page and "Of 1 claim checked here" in page and "95 % interval" in page
+    assert "**What a reader learns:** Nothing, with so few images." in page
+    assert "| Nothing, with so few images. |" in index_text([read], finished.parent)
     errors = [100 * (1 - run["top1"]) for run in json.loads((finished / "results.json").read_text())["small"]["runs"]]
     assert f"{sum(errors[:2]) / 2:.2f} ± {abs(errors[0] - errors[1]) / math.sqrt(2):.2f}" in page
     assert study(tiny, "--status")[1].splitlines()[-1].strip() == "time and memory of a step: measured"

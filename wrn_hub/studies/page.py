@@ -53,6 +53,11 @@ def _missing(seen: Seen) -> str | None:
     return f"Not run yet: {'; '.join(parts)}." if parts else None
 
 
+def _complete(seen: Seen) -> bool:
+    """Whether everything was run: nothing is to be learnt of less."""
+    return _missing(seen) is None
+
+
 def _conditions(seen: Seen) -> list[str]:
     """Where it ran, on what, with which versions, and how long that took."""
     lines = []
@@ -131,7 +136,7 @@ def page_text(study: Study, root: Path) -> str:
     shown = {seen.scale.name for seen in every}
     parts = [
         f"# {study.title}", f"> {study.claim}.\n>\n> {study.source}", f"{_headline(every[0])}.",
-        *([] if every[0].empty else [f"**What a reader learns:** {study.learns}."]),
+        *([f"**What a reader learns:** {study.learns}."] if _complete(every[0]) else []),
         *(part for seen in every for part in _section(seen))]
     parts += [
         f"At the {name}'s own scale nothing has been run yet; the same code does it:\n\n"
@@ -167,7 +172,7 @@ def index_text(studies: Sequence[Study], root: Path) -> str:
         seen, begun = every[0], any(not seen.empty for seen in every)  # one without results may have no page
         rows.append([f"[{study.title}]({study.name}/README.md)" if begun else f"{study.title}: `{study.name}`",
                      f"{_headline(seen)}.",
-                     "" if seen.empty else f"{study.learns}."])
+                     f"{study.learns}." if _complete(seen) else ""])
     return "\n\n".join([
         "# Studies",
         "What the paper and the texts that teach it say of Wide ResNets, each claim with the command that checks it: "

@@ -56,8 +56,9 @@ def _draw(panels: list[_PANEL], x_label: str, y_label: str, log: bool, joined: b
                 linestyle="-" if joined else "none", linewidth=1, capsize=3, label=group or None)
         if log:
             axes.set_xscale("log", base=2)
-            axes.set_xticks([x for _, _, x, _, _ in points], [f"{x:g}" for _, _, x, _, _ in points])
             axes.minorticks_off()
+        if joined:  # between the nets' own places there is none
+            axes.set_xticks([x for _, _, x, _, _ in points], [f"{x:g}" for _, _, x, _, _ in points])
         axes.margins(x=0.15, y=0.15)
         if not joined:
             label_points(axes, [(x, y, name, GRAY) for _, name, x, y, _ in points], [])
