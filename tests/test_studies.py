@@ -13,6 +13,7 @@ import torch
 from wrn_hub.commands.cli import run as run_command
 from wrn_hub.commands.study import main
 from wrn_hub.errors import UserError
+from wrn_hub.evaluation.cost import Cost
 from wrn_hub.studies import run as study_run
 from wrn_hub.studies.nets import PlainNet, build
 from wrn_hub.studies.page import check_index, check_study, index_text, page_text, write_study
@@ -104,20 +105,24 @@ def test_every_net_of_a_study_is_built_and_claims_are_of_what_is_shown(name):
         assert scale.seeds or scale.steps
         if {"step", "memory"} & set(study.columns):
             assert scale.steps
-    for net in study.scales["small"].nets:
-        assert counted(net).parameters > 10_000
+    small = study.scale("small")
+    for net in small.nets:
+        assert counted(small, net).parameters > 10_000
+
+
+def costs(name: str, scale: str = "small") -> dict[str, Cost]:
+    of = load_study(name).scale(scale)
+    return {net.name: counted(of, net) for net in of.nets}
 
 
 def test_the_nets_are_those_of_the_tables_that_they_are_compared_with():
-    millions = {
-        net.name: round(counted(net).parameters / 1e6, 1) for net in load_study("block_types").scale("paper").nets}
+    millions = {net: round(cost.parameters / 1e6, 1) for net, cost in costs("block_types", "paper").items()}
     assert millions == {"B(1,3,1)": 1.4, "B(3,1)": 1.2, "B(1,3)": 1.3, "B(3,1,1)": 1.3, "B(3,3)": 1.5, "B(3,1,3)": 1.1}
-    equal = [counted(net) for net in load_study("deepening").scale("small").nets]
-    assert {cost.parameters for cost in equal} == {563_930}
-    one_size = [counted(net) for net in load_study("depth_against_width").scale("small").nets if "WRN" in net.name]
+    assert {cost.parameters for cost in costs("deepening").values()} == {563_930}
+    one_size = [cost for net, cost in costs("depth_against_width").items() if "WRN" in net]
     assert max(cost.parameters for cost in one_size) < 1.05 * min(cost.parameters for cost in one_size)
     assert max(cost.gmacs for cost in one_size) < 1.06 * min(cost.gmacs for cost in one_size)
-    residual = {net.name: counted(net).parameters for net in load_study("degradation").scale("small").nets}
+    residual = {net: cost.parameters for net, cost in costs("degradation").items()}
     projections = 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64  # with their norms
     for layers in (20, 56):
         assert residual[f"plain, {layers} layers"] + projections == residual[f"post-activation, {layers} layers"]

@@ -2,6 +2,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..cards.markdown import listed, table
 from ..errors import UserError
@@ -66,12 +67,14 @@ def _conditions(seen: Seen) -> list[str]:
         where = Counter((run["hardware"], run["precision"]) for run in runs)
         places = [f"{count} on {name} in {precision}" for (name, precision), count in sorted(where.items())]
         versions = sorted({f"PyTorch {run['versions']['torch']}, timm {run['versions']['timm']}" for run in runs})
-        data = sorted({f"{run['images']:,} images of {run['dataset']}, measured on all {run['test_images']:,} of its "
-                       "test split after the last epoch, without test-time augmentation" for run in runs})
+        side = seen.scale.image_size
+        data = sorted({f"{run['images']:,} images of {run['dataset']} in {side}x{side} pixels, measured on all "
+                       f"{run['test_images']:,} of its test split after the last epoch, without test-time augmentation"
+                       for run in runs})
         spent = sum(run["seconds"] for run in runs)
         lines.append(f"{len(runs)} training{'s' * (len(runs) > 1)} of {duration(spent)} in all: {'; '.join(places)}; "
                      f"{' and '.join(versions)}. Trained on {' and '.join(data)}.")
-        if len({(run["train_fingerprint"], run["test_fingerprint"]) for run in runs}) > 1:
+        if not _alike(runs):
             lines.append("Not all of them saw the same images: their fingerprints in results.json differ.")
         lines.append("Spread is the standard deviation over seeds; the training error is of the last epoch, on "
                      "augmented images where there are such.")
@@ -86,6 +89,13 @@ def _conditions(seen: Seen) -> list[str]:
                "and torch's own layout")
             + f"; on {steps['hardware']}, PyTorch {steps['versions']['torch']}, {steps['date'][:10]}.")
     return lines
+
+
+def _alike(runs: Sequence[dict[str, Any]]) -> bool:
+    """Whether all saw the same images, or where these are drawn by the seed, all of a seed did."""
+    seen = {(run["seed"] if run["options"].get("train_images") else None, run["train_fingerprint"],
+             run["test_fingerprint"]) for run in runs}
+    return len(seen) == len({seed for seed, *_ in seen})
 
 
 def _package(study: Study) -> bool:

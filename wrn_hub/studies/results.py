@@ -59,9 +59,12 @@ class Results:
         return [record for (name, _), record in self.runs(scale).items() if name == net.name]
 
     def steps(self, scale: Scale) -> dict[str, Any] | None:
-        """What was measured of a step, if it was of these nets."""
+        """What was measured of a step, if it was of these nets and of such images."""
         steps = self.read().get(scale.name, {}).get("steps")
-        return steps if steps and [row["net"] for row in steps["rows"]] == [net.name for net in scale.nets] else None
+        wanted = (scale.image_size, scale.steps, [net.name for net in scale.nets])
+        if steps and (steps["image_size"], steps["batch_size"], [row["net"] for row in steps["rows"]]) == wanted:
+            return steps
+        return None
 
     def add_run(self, scale: Scale, record: dict[str, Any]) -> None:
         """Add the record of a training, in place of one of the same net and seed."""

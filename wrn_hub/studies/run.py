@@ -30,12 +30,11 @@ from .study import Net, Scale
 __all__ = ["Machine", "counted", "guess_of_all", "seconds_of", "status", "train_missing"]
 
 Data = tuple[ImageDataset, ImageDataset]
-SIZE = 32  # side of the images in pixels
 
 _log = logging.getLogger(__name__)
 
-# Milliseconds that training takes two cores with AVX2, in fp32 by Winograd's algorithm: for an image of 32x32 pixels by
-# what a forward pass counts, and for a step besides. Fitted to a dozen nets of the studies; a first guess, until
+# Milliseconds that training takes two cores with AVX2, in fp32 by Winograd's algorithm: for an image by what a
+# forward pass counts, and for a step besides. Fitted to a dozen nets of the studies; a first guess, until
 # something ran.
 _MS_A_GMAC, _MS_A_MILLION_ACTIVATIONS = 21.3, 5.1
 _MS_A_STEP, _MS_A_MILLION_PARAMETERS = 15.0, 30.0
@@ -59,24 +58,25 @@ class Machine:
 
 
 @cache
-def _cost(model: str, kwargs: str) -> Cost:
-    return cost_of(built_on_meta(model, json.loads(kwargs)), SIZE)
+def _cost(model: str, kwargs: str, size: int) -> Cost:
+    return cost_of(built_on_meta(model, json.loads(kwargs)), size)
 
 
-def counted(net: Net) -> Cost:
-    """Parameters, multiply-accumulates and activations of a net, for an image of 32x32 pixels."""
-    return _cost(net.model, json.dumps(net.kwargs))
+def counted(scale: Scale, net: Net) -> Cost:
+    """Parameters, and multiply-accumulates and activations for an image of the scale's size."""
+    return _cost(net.model, json.dumps(net.kwargs), scale.image_size)
 
 
 def _guess(scale: Scale, net: Net, images: int) -> float:
     options = TrainOptions(**scale.settings(net))
-    parts = options.progressive_sizes or (SIZE,)
+    images = options.train_images or images
+    parts = options.progressive_sizes or (scale.image_size,)
     sizes = [parts[number * len(parts) // options.epochs] for number in range(options.epochs)]
-    cost = counted(net)
+    cost = counted(scale, net)
     image = _MS_A_GMAC * cost.gmacs + _MS_A_MILLION_ACTIVATIONS * cost.activations
     step = _MS_A_STEP + _MS_A_MILLION_PARAMETERS * cost.parameters / 1e6
     steps = images // options.batch_size * options.epochs
-    return (images * image * sum((size / SIZE) ** 2 for size in sizes) + steps * step) / 1000
+    return (images * image * sum((size / scale.image_size) ** 2 for size in sizes) + steps * step) / 1000
 
 
 def guess_of_all(scale: Scale, images: int = 50_000) -> float:
@@ -159,7 +159,7 @@ def train_missing(
                 data = data or _images(scale, machine)
                 seconds, _ = seconds_of(results, scale, net, len(data[0]))
                 _log.info("%s, %s, seed %d: %.4f GMACs, about %s", results.study.name, net.name, seed,
-                          counted(net).gmacs, duration(seconds))
+                          counted(scale, net).gmacs, duration(seconds))
                 results.add_run(scale, _run(scale, net, seed, folder, machine, data, _stop_at(end)))
         except Stopped as stop:
             if end is not None and time.monotonic() >= end:
@@ -194,7 +194,7 @@ def _folder(study: str, scale: Scale, net: Net, seed: int, runs: Path) -> Path:
 def _images(scale: Scale, machine: Machine) -> Data:
     options = TrainOptions(**scale.options)
     train_split, test_split = (
-        load_dataset(options.dataset, split, machine.data_dir, SIZE) for split in ("train", "test"))
+        load_dataset(options.dataset, split, machine.data_dir, scale.image_size) for split in ("train", "test"))
     return train_split, test_split
 
 
@@ -206,8 +206,8 @@ def _run(
     given = {key: value for key, value in scale.settings(net).items() if key not in ("model", "model_kwargs")}
     options = TrainOptions(**{
         **given, "seed": seed, "data_dir": machine.data_dir, "output": str(folder), "threads": machine.threads,
-        "precision": machine.precision, "image_size": SIZE, "eval_every": given["epochs"], "report_to": "none",
-        "allow_other_hardware": True, "resume": (folder / "args.json").is_file()})
+        "precision": machine.precision, "image_size": scale.image_size, "eval_every": given["epochs"],
+        "report_to": "none", "allow_other_hardware": True, "resume": (folder / "args.json").is_file()})
     model = None
     if net.model in OWN:
         use_cores(machine.threads)
@@ -217,7 +217,7 @@ def _run(
         options.model, options.model_kwargs = net.model, net.model_kwargs
     result = train(options, data=data, after_step=after_step, model=model)
     settings, curve = read_json(folder / "args.json"), read_csv(folder / "metrics.csv")
-    last, cost = curve[-1], counted(net)
+    last, cost = curve[-1], counted(scale, net)
     return {
         "net": net.name, "seed": seed, "top1": result.accuracy, "test_loss": float(last["test_loss"]),
         "train_loss": float(last["train_loss"]), "train_accuracy": float(last["train_accuracy"]),

@@ -88,7 +88,7 @@ class Seen:
         """What was measured or counted of a net: a number a seed or a round, one of what is the same in all; none of
         what isn't known."""
         if column in ("parameters", "gmacs"):
-            return [float(getattr(counted(net), column))]
+            return [float(getattr(counted(self.scale, net), column))]
         if column == "paper":
             return [] if net.paper is None else [net.paper]
         if column == "paper_ratio":

@@ -17,7 +17,7 @@ from ..record import hardware, now, versions
 from ..training.options import TrainOptions
 from ..training.trainer import uses_winograd
 from .nets import build
-from .run import SIZE, Machine, counted
+from .run import Machine, counted
 from .study import Net, Scale
 
 __all__ = ["measure_steps"]
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 def _steps(
     make: Callable[[], nn.Module], batch_size: int, device: torch.device, precision: str, channels_last: bool,
-    by_winograd: bool, size: int = SIZE,
+    by_winograd: bool, size: int,
 ) -> Steps:
     """Forward and backward of one batch that lies on the device; no update, as in the paper's Figure 4."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -66,15 +66,16 @@ def measure_steps(scale: Scale, machine: Machine, rounds: int = 5, seconds: floa
     def steps(net: Net, package: bool) -> Steps:
         make = partial(build, net.model, net.kwargs)
         how = (fast, True, by_winograd) if package else ("fp32", False, False)
-        return _steps(make, scale.steps, device, *how)
+        return _steps(make, scale.steps, device, *how, scale.image_size)
 
     def held(net: Net) -> int | None:
         _log.info("memory of a step of %s", net.name)
         return peak_memory(device, lambda: two_steps(steps(net, False)))
 
-    rows: list[dict[str, Any]] = [
-        {"net": net.name, "parameters": counted(net).parameters, "gmacs": counted(net).gmacs, "memory": held(net)}
-        for net in scale.nets]
+    rows: list[dict[str, Any]] = []
+    for net in scale.nets:
+        cost = counted(scale, net)
+        rows.append({"net": net.name, "parameters": cost.parameters, "gmacs": cost.gmacs, "memory": held(net)})
     for key, package in (("seconds", False), ("package_seconds", True)):
         _log.info("time of a step, %d rounds: %s", rounds, ", ".join(net.name for net in scale.nets))
         rivals = [Rival(net.name, steps(net, package)) for net in scale.nets]
@@ -86,7 +87,7 @@ def measure_steps(scale: Scale, machine: Machine, rounds: int = 5, seconds: floa
         for rival in rivals:
             rival.steps.close()
     return {
-        "batch_size": scale.steps, "image_size": SIZE, "package": {
+        "batch_size": scale.steps, "image_size": scale.image_size, "package": {
             "precision": fast, "layout": "channels_last", "winograd": "on" if by_winograd else "off"},
         "hardware": hardware(device), "threads": torch.get_num_threads(), "versions": versions(), "date": now(),
         "rows": rows}

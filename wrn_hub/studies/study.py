@@ -95,6 +95,11 @@ class Scale:
     claims: tuple[Claim, ...]
     steps: int
 
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the images that nets are measured on and counted for; CIFAR's own by default."""
+        return self.options.get("image_size") or 32
+
     def net(self, name: str) -> Net:
         """The net of this name."""
         return next(net for net in self.nets if net.name == name)
