@@ -224,6 +224,7 @@ def test_what_is_missing_is_trained_and_the_page_says_what_was_seen(tiny, finish
     page = (finished / "README.md").read_text()
     assert "Not run yet" not in page and "Of 1 claim checked here" in page and "95 % interval" in page
     assert "**What a reader learns:** Nothing, with so few images." in page
+    assert "100 images of sample in 32x32 pixels" in page and "saw the same images" not in page  # all of a seed did
     assert "| Nothing, with so few images. |" in index_text([read], finished.parent)
     errors = [100 * (1 - run["top1"]) for run in json.loads((finished / "results.json").read_text())["small"]["runs"]]
     assert f"{sum(errors[:2]) / 2:.2f} ± {abs(errors[0] - errors[1]) / math.sqrt(2):.2f}" in page
@@ -237,6 +238,29 @@ def test_what_is_missing_is_trained_and_the_page_says_what_was_seen(tiny, finish
     assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
     caught_when_changed(tiny, finished, study)
     forgotten_when_changed(tiny, finished.parent)
+
+
+def test_runs_that_saw_other_images_are_told_of(tiny, finished, study):
+    path = finished / "results.json"
+    content = json.loads(path.read_text())
+    content["small"]["runs"][0]["train_fingerprint"] = "another"
+    path.write_text(json.dumps(content))
+    study(tiny, "--page")
+    assert "Not all of them saw the same images" in (finished / "README.md").read_text()
+
+
+def test_images_of_the_studys_own_size_are_trained_on_and_counted(tiny, tmp_path):
+    whole = counted(load_study(str(tiny)).scale("small"), load_study(str(tiny)).scale("small").nets[0])
+    tiny.write_text(TINY.replace("epochs = 2", "image_size = 16\nepochs = 2"))
+    scale = load_study(str(tiny)).scale("small")
+    half = counted(scale, scale.nets[0])
+    assert half.parameters == whole.parameters and 3.9 < whole.gmacs / half.gmacs <= 4
+    results = Results(load_study(str(tiny)), tmp_path / "results")
+    train_missing(results, scale, Machine(runs=tmp_path / "runs", threads=1), most=1)
+    (record,) = results.runs(scale).values()
+    assert record["gmacs"] == half.gmacs and record["options"]["image_size"] == 16
+    (settings,) = (tmp_path / "runs").rglob("args.json")
+    assert json.loads(settings.read_text())["image_size"] == 16
 
 
 def caught_when_changed(tiny, folder, study):
