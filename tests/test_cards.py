@@ -256,10 +256,12 @@ def test_every_command_of_a_card_is_understood(name, desk, monkeypatch, capsys):
     add_options(parser, TrainOptions)
     last = json.loads((ROOT / name / "args.json").read_text())
     left = {"image_size", "mean", "std", "flip", "crop_padding", "pipeline"}  # to the model and the dataset
-    for train, settings in zip(trainings, [*last.get("before", []), last], strict=True):
+    for number, (train, settings) in enumerate(zip(trainings, [*last.get("before", []), last], strict=True)):
         assert train.startswith("accelerate launch scripts/train.py ")
         parsed = vars(options_from(TrainOptions, parser.parse_args(train.split()[3:])))
-        for key in set(settings) & set(parsed) - left:
+        if number:  # what it goes on from is the run of the command before, no longer what is staged
+            assert trainings[number - 1].endswith(f"--output {parsed['model']}") and not parsed["pretrained"]
+        for key in set(settings) & set(parsed) - left - ({"model", "pretrained"} if number else set()):
             recorded = tuple(settings[key]) if isinstance(settings[key], list) else settings[key]
             assert parsed[key] == recorded or (parsed[key], recorded) == ((), None), key
 
@@ -552,14 +554,16 @@ def test_a_training_that_began_with_other_weights_says_which(copy):
 
 def test_a_training_that_went_on_from_others_counts_their_epochs_and_tells_their_commands(copy):
     before = json.loads((copy / "args.json").read_text())
-    command = train_command(before)
     text = retrained(copy, pretrained=True, before=[{**before, "epochs": 20}, {**before, "epochs": 7}])
     assert "), on from the weights of 27 earlier epochs." in first_line(text)
     lines = text.splitlines()
-    first = next(number for number, line in enumerate(lines) if line.startswith("These trainings led to those"))
-    assert [line.startswith(command.partition(" --epochs")[0]) for line in lines[first + 3 : first + 5]] == [True, True]
-    assert "--epochs 20" in lines[first + 3] and "--epochs 7" in lines[first + 4]
-    assert "--pretrained" in text and "| before |" not in text and check_text(text) == []
+    first = next(number for number, line in enumerate(lines) if line.startswith("The weights came of 3 trainings"))
+    first, second, third = lines[first + lines[first:].index("```bash") + 1 :][:3]
+    assert first.startswith(train_command(before).partition(" --epochs")[0]) and "--epochs 20" in first
+    run = f"runs/{copy.name}"  # what each goes on from; the weights of the card's own name are the last one's
+    assert f"--model {run}.1 " in second and "--epochs 7" in second and second.endswith(f"--output {run}.2")
+    assert f"--model {run}.2 " in third and "--pretrained" not in second + third
+    assert "--output runs" in first and "| before |" not in text and check_text(text) == []
     assert standing("wrn_16_2", "cifar10", Results.read(copy / "results.json"),
                     {"epochs": 3, "before": [{"epochs": 20}, {"epochs": 7}]}).epochs == 30
 

@@ -4,7 +4,7 @@ python scripts/maintain/zoo.py status                     what is wanted, what w
 python scripts/maintain/zoo.py next --data-dir DATA       train the first that is not done, or go on with it where it
                                                           was stopped; then stage, measure, make its card
 python scripts/maintain/zoo.py next --again wrn_16_2.cifar10 --data-dir DATA
-                                                          train what is staged already once more, and compare
+                                                          all trainings of a weight anew, staging nothing
 
 A weight is done when what is staged was trained exactly as the list says. Which recipe stands in the list was chosen on
 held-out images of the training split; so what it gave is staged whatever the test split says of it.
@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these weights (all)")
     parser.add_argument("--data-dir", help="folder that holds the datasets")
     parser.add_argument("--runs", type=Path, default=Path("runs") / "zoo", help="folder for the runs (%(default)s)")
-    parser.add_argument("--again", action="store_true", help="train anew what is staged; compares, stages nothing")
+    parser.add_argument("--again", action="store_true", help="train anew what was trained already; stages nothing")
     parser.add_argument("--threads", type=int, help="threads on a CPU; all cores by default")
     parser.add_argument("--allow-other-hardware", action="store_true",
                         help="go on with a run that was begun with another precision, device or number of threads")

@@ -133,7 +133,7 @@ def markdown(benchmark: Benchmark) -> str:
     """All tables of a benchmark, with what they were measured on."""
     parts = [
         f"On {benchmark.hardware}, PyTorch {benchmark.versions['torch']}, {benchmark.date[:10]}; medians over "
-        "rounds in which every row had its turn.\n"]
+        "rounds in which every row had its turn, a ratio the median of the rounds' ratios.\n"]
     if section := benchmark.sections.get("train"):
         parts.append(_train(benchmark.model, section))
     if section := benchmark.sections.get("inference"):

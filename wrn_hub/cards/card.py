@@ -26,7 +26,7 @@ from ..facts import KNOWN, ORGANISATION, DatasetFacts
 from ..files import read_csv, read_json, read_tensors, write_whole
 from ..weights import MANIFEST, file_sha256
 from . import plots
-from .command import train_command
+from .command import train_commands
 from .markdown import megabytes, percent, render, table
 from .metadata import check_metadata, check_text, finetuned, front_matter
 from .origin import base_model, changes, earlier_epochs, origin, public_names
@@ -354,8 +354,7 @@ def _card_text(staged: Staged) -> str:
         hours=f"{sum(float(row['seconds']) for row in staged.rows) / 3600:.1f}",
         hardware=settings["hardware"],
         libraries=", ".join(f"{key} {value}" for key, value in settings["versions"].items()),
-        changes=changes(settings), train_command=train_command(settings),
-        earlier_commands=[train_command(before) for before in settings.get("before", [])],
+        changes=changes(settings), train_commands=train_commands(settings, staged.name),
         grew=any(row["test_accuracy"] and row["size"] != staged.rows[-1]["size"] for row in staged.rows),
         settings=[(key, _setting(value)) for key, value in settings.items() if key not in untold],
         source=staged.facts.source,

@@ -12,7 +12,7 @@ from ..training.options import PLACES, TrainOptions
 from ..training.pipeline import usual_settings
 from ..training.settings import flip_of
 
-__all__ = ["train_command"]
+__all__ = ["train_command", "train_commands"]
 
 _NAMED = ("model", "dataset", *PLACES, "allow_other_hardware")
 
@@ -33,14 +33,34 @@ def _resolved(settings: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def train_command(settings: dict[str, Any]) -> str:
+def train_commands(settings: dict[str, Any], name: str) -> list[str]:
+    """The commands of a training and of those whose weights it began with, from its args.json.
+
+    Args:
+        settings: The args.json, which has those before in ``before``.
+        name: Of the weights; of several trainings each leaves its run in ``runs/NAME.NUMBER``, where the next one
+            begins. The weights of that name would be those of the last.
+    """
+    trainings = [*settings.get("before", []), settings]
+    if len(trainings) == 1:
+        return [train_command(settings)]
+    runs = [f"runs/{name}.{number}" for number in range(1, len(trainings) + 1)]
+    return [f"{train_command(each, start)} --output {shlex.quote(run)}"
+            for each, start, run in zip(trainings, [None, *runs], runs, strict=False)]
+
+
+def train_command(settings: dict[str, Any], start: str | None = None) -> str:
     """The command of a training from its args.json: every setting that differs from its default.
 
     ``--data-dir data`` stands for wherever the data lay, unless the settings say that they came through the Hub.
+
+    Args:
+        settings: The args.json.
+        start: A run's folder to begin with, in place of pretrained weights of the model.
     """
-    parts = [f"accelerate launch scripts/train.py --model {shlex.quote(settings['model'])}",
+    parts = [f"accelerate launch scripts/train.py --model {shlex.quote(start or settings['model'])}",
              f"--dataset {shlex.quote(settings['dataset'])}"]
-    resolved = _resolved(settings)
+    resolved = _resolved(settings) | ({"pretrained": settings["pretrained"]} if start else {})
     if settings.get("data_dir", "data"):
         parts.append("--data-dir data")
     for item in fields(TrainOptions):

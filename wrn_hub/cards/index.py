@@ -131,10 +131,11 @@ def index_text(root: Path) -> str:
         {"title": title, "rows": [_accuracy_cells(row, notes) for row in rows if row["dataset"] == name]}
         for name, title in _TITLES.items()]
     nets = {row["model"]: _cost_cells(row) for row in rows}
+    to_train = next((row for row in rows if row["dataset"] in _TITLES and row["top1"] is None), None)
     return render(
         "index", datasets=[dataset for dataset in datasets if dataset["rows"]], nets=list(nets.values()),
         notes=list(notes), speed=vars(speed) if speed else None, width_rows=_width_rows(speed) if speed else [],
-        short_epochs=SHORT_EPOCHS, short_points=SHORT_POINTS, studies=_studies(root),
+        short_epochs=SHORT_EPOCHS, short_points=SHORT_POINTS, studies=_studies(root), to_train=to_train,
         frontiers={name: measure for name, (measure, _) in _FRONTIERS.items()})
 
 

@@ -86,5 +86,5 @@ def changes(settings: dict[str, Any]) -> list[str]:
     for entry in settings.get("changes") or []:
         what = ", ".join(f"{name} {before} became {entry['after'][name]}" for name, before in entry["before"].items())
         steps = f" and {entry['step']:,} steps" if entry["step"] else ""
-        told.append(f"After {entry['epochs']} epochs{steps} it went on otherwise: {what}.")
+        told.append(f"After {entry['epochs']} epoch{'s' * (entry['epochs'] != 1)}{steps} it went on otherwise: {what}.")
     return told
