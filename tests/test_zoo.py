@@ -98,6 +98,18 @@ def run(tmp_path):
     return run
 
 
+def test_a_finished_run_of_other_settings_is_not_taken_for_the_lists(zoo, tmp_path):
+    weight = next(weight for weight in zoo.read_zoo() if weight.name == "wrn_16_2.cifar10")
+    recorded = {"recipe": "cpu", **weight.trainings[0].settings}
+    for path, content in (("model/config.json", {}), ("args.json", recorded)):
+        (tmp_path / "wrn_16_2.cifar10.1" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "wrn_16_2.cifar10.1" / path).write_text(json.dumps(content))
+    assert zoo.train_next(weight, 1, tmp_path, None, {}) == tmp_path / "wrn_16_2.cifar10.1"
+    (tmp_path / "wrn_16_2.cifar10.1" / "args.json").write_text(json.dumps({**recorded, "epochs": 3}))
+    with pytest.raises(UserError, match="isn't training 1 of wrn_16_2"):
+        zoo.train_next(weight, 1, tmp_path, None, {})
+
+
 def test_a_weight_is_trained_in_two_trainings_stopped_and_gone_on_with(run, tmp_path):
     data, staged = ("--data-dir", str(tmp_path / "data")), run.checkout / "model_cards" / "wrn_10_2.cifar10"
     assert "0 of 2" in run("status") and "none chosen yet" in run("status")
@@ -105,6 +117,8 @@ def test_a_weight_is_trained_in_two_trainings_stopped_and_gone_on_with(run, tmp_
     if not staged.exists():  # it was stopped in time, as it nearly always is
         assert "of 2, step" in run("status")
     assert "training 1 of 2 is staged" in run("next", *data)
+    (staged / "results.json").unlink()  # as if it had been killed before it was measured
+    assert "training 1 of 2 is staged" in run("next", *data) and (staged / "results.json").is_file()
     first = json.loads((staged / "args.json").read_text())
     assert first["epochs"] == 2 and not first["pretrained"]
     assert "\naccelerate launch scripts/evaluate.py --model wrn_10_2.cifar10 " in (staged / "README.md").read_text()

@@ -150,12 +150,19 @@ def train_next(
         data_dir: Folder that holds the datasets.
         changes: Settings of the machine: threads, precision, whether other hardware is allowed.
         start: Where a second or later training starts from, if not from what is staged.
+
+    Raises:
+        UserError: a run lies there that the list had other settings for.
     """
     from wrn_hub.training.trainer import train
 
     training, folder = weight.trainings[number - 1], runs / f"{weight.name}.{number}"
     arch, _, dataset = weight.name.partition(".")
     if (folder / "model" / "config.json").is_file():
+        if not training.is_that_of(read_json(folder / "args.json")):
+            raise UserError(
+                f"{folder} holds a finished run that isn't training {number} of {weight.name} as {LIST.name} has it "
+                "now: move it elsewhere")
         return folder
     options = TrainOptions(**{
         **training.settings, "model": arch if number == 1 else start or weight.name, "pretrained": number > 1,
@@ -164,14 +171,12 @@ def train_next(
     return train(options, training.recipe).folder
 
 
-def stage_and_measure(weight: Weight, folder: Path, checkout: Path, data_dir: str | None) -> None:
-    """Stage a finished run, measure it on the test split as scripts/evaluate.py does, and make the cards."""
+def measure(weight: Weight, checkout: Path, data_dir: str | None) -> None:
+    """Measure what is staged on the test split, as scripts/evaluate.py does, and make the cards."""
     from wrn_hub.evaluation.evaluate import evaluate_source
     from wrn_hub.evaluation.options import EvaluateOptions
-    from wrn_hub.hub.stage import stage
 
     name, dataset = weight.name, weight.name.partition(".")[2]
-    stage(folder, name, checkout)
     folder = checkout / "model_cards" / name
     command = f"evaluate.py --model {name} --dataset {dataset} --data-dir data --output model_cards/{name}"
     evaluate_source(EvaluateOptions(str(folder), dataset, data_dir, output=str(folder)), command)
@@ -191,6 +196,8 @@ def main() -> None:
                         help="go on with a run that was begun with another precision, device or number of threads")
     args = parser.parse_args()
 
+    from wrn_hub.hub.stage import stage
+
     zoo = read_zoo()
     for name in args.names:
         if name not in [weight.name for weight in zoo]:
@@ -204,16 +211,18 @@ def main() -> None:
         for weight in zoo:
             start = None
             for number in range(1, len(weight.trainings) + 1):
-                folder = train_next(weight, number, args.runs, args.data_dir, changes, start)
+                folder = train_next(weight, number, args.runs / "again", args.data_dir, changes, start)
                 start = str(folder / "model")
                 say(f"{weight.name}, training {number}: {folder}")
         return
     for weight in zoo:
-        done = weight.done(CHECKOUT)
-        if done < len(weight.trainings):
-            folder = train_next(weight, done + 1, args.runs, args.data_dir, changes)
-            stage_and_measure(weight, folder, CHECKOUT, args.data_dir)
-            say(f"{weight.name}: training {done + 1} of {len(weight.trainings)} is staged, "
+        done, unmeasured = weight.done(CHECKOUT), weight.measured(CHECKOUT) is None
+        if done < len(weight.trainings) and not (done and unmeasured):  # else it was killed while it measured
+            stage(train_next(weight, done + 1, args.runs, args.data_dir, changes), weight.name, CHECKOUT)
+            done, unmeasured = done + 1, True
+        if done and unmeasured:
+            measure(weight, CHECKOUT, args.data_dir)
+            say(f"{weight.name}: training {done} of {len(weight.trainings)} is staged, "
                 f"{weight.measured(CHECKOUT):.2f} % (mark {weight.mark:.2f}). To commit: "
                 f"git add model_cards wrn_hub/weights.json && git commit")
             return
