@@ -128,6 +128,22 @@ def test_from_scratch_needs_a_net_that_has_a_form_without_weights(options):
         versus_scratch(replace(options, model=str(first.folder / "model"), output=options.output + "2"))
 
 
+def test_a_run_in_the_place_of_the_second_training_is_found_before_the_first(options, tmp_path, monkeypatch):
+    options = replace(options, epochs=1)
+    train(replace(options, output=f"{options.output}-scratch"))
+    with pytest.raises(UserError, match="run-scratch holds a run already"):
+        versus_scratch(options)
+    assert not Path(options.output).exists()
+
+    monkeypatch.chdir(tmp_path)
+    name = f"wrn_10_2.{Path(options.dataset).name}"
+    Path("runs").mkdir()
+    Path("run-scratch").rename(f"runs/{name}.1-scratch")
+    runs = versus_scratch(replace(options, output=None))
+    assert [run.folder.name for run in runs] == [f"{name}.2", f"{name}.2-scratch"]
+    assert not Path(f"runs/{name}.1").exists()
+
+
 def test_freeze_trains_the_classifier_alone(options):
     torch.manual_seed(0)
     first = train(replace(options, epochs=1))
