@@ -184,6 +184,16 @@ def test_the_learning_rate_follows_the_schedule(settings, expected):
         assert optimizer.param_groups[0]["lr"] == pytest.approx(rate), update
 
 
+def test_milestones_that_no_epoch_reaches_are_said(caplog):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    paper = TrainOptions(schedule="step", decay_at=(60, 120, 160), warmup=0.0, epochs=200)
+    schedule(optimizer, paper, updates=10)
+    assert not caplog.messages
+    schedule(optimizer, replace(paper, epochs=120), updates=10)
+    (said,) = caplog.messages
+    assert said.startswith("the training ends after 120 epochs, before decay_at lowers the learning rate at 120, 160: ")
+
+
 def test_images_in_memory_train_and_every_step_is_told(options, colours):
     data = tuple(load_dataset(str(colours), split, size=8) for split in ("train", "test"))
     steps = []

@@ -140,6 +140,11 @@ def schedule(optimizer: torch.optim.Optimizer, options: TrainOptions, updates: i
         options: The schedule, its warm-up and its epochs.
         updates: Updates an epoch.
     """
+    if idle := [epoch for epoch in options.decay_at if epoch >= options.epochs]:
+        _log.warning(
+            "the training ends after %d epochs, before decay_at lowers the learning rate at %s: name earlier ones (the "
+            "paper's are 30, 60 and 80%% of the way), or take the linear schedule, which fits any number of epochs",
+            options.epochs, ", ".join(map(str, idle)))
     warmup = options.warmup * options.epochs
     scheduler, _ = create_scheduler_v2(
         optimizer, {"linear": "poly", "step": "multistep"}.get(options.schedule, options.schedule),
