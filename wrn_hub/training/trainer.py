@@ -273,7 +273,7 @@ def prepare(
     _begin_record(run)
     if accelerator.is_main_process:
         measured = f"{len(test):,} {run.measured_on}"
-        _log.info("%s", banner(options, settings, model, len(loader), sizes, measured, folder))
+        _log.info("%s", banner(options, settings, model, loader, sizes, measured, folder))
         if saved:
             _log.info("goes on after epoch %d, step %d", len(state.history), state.step)
     interrupt.start(accelerator, folder)
