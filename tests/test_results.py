@@ -285,6 +285,16 @@ def test_a_teacher_with_the_classes_in_another_order_answers_in_the_students(pet
 
 # what is no measurement
 
+def test_a_net_for_images_of_one_channel_is_refused(net, pets):
+    gray = save_model(timm.create_model("wrn_10_2", num_classes=2, in_chans=1), pets / "gray", classes=("dog", "cat"))
+    says = r"gray for images of 1 channel: here all are RGB, gray ones are made so; leave in_chans out"
+    for use in (lambda: predict([pets / "pets" / "cat"], str(gray)),
+                lambda: evaluate_source(options(pets, model=str(gray))),
+                lambda: Teacher(str(gray), net, ("dog", "cat"))):
+        with pytest.raises(UserError, match=says):
+            use()
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_answers_that_are_not_finite_are_no_measurement(value, net, dataset, tmp_path):
     broken = copy.deepcopy(net)

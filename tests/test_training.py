@@ -230,6 +230,11 @@ def test_any_timm_model_trains(options):
     assert train(replace(options, model="resnet10t", image_size=32, epochs=1)).accuracy >= 0
 
 
+def test_a_net_for_gray_images_is_refused(options):
+    with pytest.raises(UserError, match=r"model wrn_10_2 for images of 1 channel: .*; leave in_chans out"):
+        train(replace(options, model_kwargs=("in_chans=1",)))
+
+
 def test_a_loss_that_is_no_number_stops_the_run_and_says_where(options):
     with pytest.raises(UserError, match=r"loss became (nan|inf) in epoch \d+, step \d+.*checkpoint"):
         train(replace(options, lr=1e18, warmup=0.0))

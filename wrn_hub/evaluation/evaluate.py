@@ -319,7 +319,7 @@ def evaluate_source(options: EvaluateOptions, command: str = "") -> Results | No
     with enough_memory("the images, the net and a batch have to fit at the same time; try a smaller --batch-size"):
         source = ModelSource.parse(options.model)
         # before the images: that weights are missing is known at once
-        net = source.create(pretrained=True, **arguments(options.model_kwargs))
+        net = source.create_for_rgb(pretrained=True, **arguments(options.model_kwargs))
         config = data_config(
             net.pretrained_cfg, options.image_size, options.crop_pct, options.crop_mode, options.interpolation)
         images = local_main_first(lambda: _load(options, source.name, config, sees_upright(net.pretrained_cfg)))
