@@ -283,6 +283,23 @@ def test_a_teacher_with_the_classes_in_another_order_answers_in_the_students(pet
         Teacher(str(pets / "net"), student, ("cat", "wolf"), cpu)
 
 
+# where it is written to
+
+def test_the_output_folder_is_tried_first_and_goes_where_nothing_came_of_it(pets):
+    with pytest.raises(UserError, match=r"output .*/0\.png/out is a file, or lies below one; name the folder"):
+        evaluate_source(options(pets, model="no such net", output=str(pets / "pets" / "cat" / "0.png" / "out")))
+    with pytest.raises(UserError, match="no model of this name"):
+        evaluate_source(options(pets, model="no such net", output=str(pets / "results" / "out")))
+    assert not (pets / "results").exists()
+
+
+def test_what_was_measured_is_said_where_it_can_not_be_written(pets, caplog):
+    (pets / "out" / "results.json").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"results\.json is not a regular file"):
+        evaluate_source(options(pets, output=str(pets / "out")))
+    assert "measured, but not written:" in caplog.text and "top-1 100.00%" in caplog.text
+
+
 # what is no measurement
 
 def test_a_net_for_images_of_one_channel_is_refused(net, pets):
