@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 
+import wrn_hub
 from wrn_hub.commands.cli import run as run_command
 from wrn_hub.commands.evaluate import main as evaluate_command
 from wrn_hub.commands.train import main as train_command
@@ -85,6 +86,23 @@ def test_few_labels_learn_from_the_images_without(run, colours):
     assert re.search(r"^[\d.]+% with 6 labels of 72 images$", said, re.MULTILINE)
     with open("runs/few_labels/metrics.csv") as file:
         assert len(list(csv.DictReader(file))) == 2
+
+
+def test_few_labels_mirror_no_digits(run, colours, tmp_path, monkeypatch):
+    for path in (f"{split}/{digit}" for split in ("train", "test") for digit in range(10)):
+        (tmp_path / "digits" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "digits" / path).symlink_to(colours / path.partition("/")[0] / "red")
+    loaders = []
+
+    class Noted(wrn_hub.TrainLoader):
+        def __init__(self, *args) -> None:
+            super().__init__(*args)
+            loaders.append(self)
+
+    monkeypatch.setattr(wrn_hub, "TrainLoader", Noted)
+    run("few_labels", "--dataset", tmp_path / "digits", "--model", "wrn_10_2", "--image-size", 8, "--labels", 10,
+        "--epochs", 1, "--steps", 2, "--batch-size", 6)
+    assert [loader.augmentation.flip for loader in loaders] == ["none", "none"]
 
 
 @pytest.mark.parametrize("method", ["pgd", "trades"])

@@ -1,5 +1,6 @@
 """One reader a format, one writer, one lock: what they promise, and what they say of a bad file."""
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -56,6 +57,19 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     with pytest.raises(UnicodeEncodeError):
         write_whole(path, "half a \ud800")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("size", [2_000, 200_000])  # found when the file is closed, and when it is written
+def test_a_full_disk_names_the_file(tmp_path, size):
+    """A limit on the size of a file stands in for it: both make a write fail in the middle."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
+    try:
+        with pytest.raises(OSError) as error:
+            write_whole(tmp_path / "file", bytes(size))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert error.value.filename == str(tmp_path / "file") and not list(tmp_path.iterdir())
 
 
 def test_writers_of_the_same_file_do_not_meet(tmp_path):

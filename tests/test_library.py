@@ -20,6 +20,7 @@ import wrn_hub
 from wrn_hub import Augmentation, TrainLoader, TrainOptions, UserError, attacks, train
 from wrn_hub.cards.user_card import user_card
 from wrn_hub.errors import Stopped, by_command
+from wrn_hub.files import read_csv
 from wrn_hub.hub.stage import stage
 from wrn_hub.kernels.winograd import WinogradConv2d, computes, winograd
 from wrn_hub.models.build import ModelSource
@@ -139,6 +140,32 @@ def test_a_loss_leaves_no_place_for_teachers_and_cuda_graphs(options, data):
                         ({"compile": "reduce-overhead"}, "several times, and CUDA graphs")):
         with pytest.raises(UserError, match=says):
             train(replace(options, **given), data=data, loss=confident)
+
+
+# Images of one's own.
+
+@pytest.fixture
+def larger(colours):
+    return tuple(wrn_hub.load_dataset(str(colours), split, size=12) for split in ("train", "test"))
+
+
+def test_arrays_are_trained_and_measured_at_their_own_side(options, larger):
+    result = train(replace(options, image_size=None, epochs=2, progressive_sizes=(6, 12)), data=larger)
+    assert [row["size"] for row in read_csv(result.folder / "metrics.csv")] == ["6", "12"]
+    assert result.model.pretrained_cfg["input_size"] == (3, 12, 12)
+
+
+def test_arrays_of_another_side_are_refused(options, data, larger):
+    with pytest.raises(UserError, match=r"images to train on .* 12x12 pixels, needed are 8x8 \(image_size; by default"):
+        train(options, data=larger)
+    with pytest.raises(UserError, match=r"images to measure on .* 12x12 pixels, needed are 8x8 .*size=8\) brings them"):
+        train(replace(options, image_size=None), data=(data[0], larger[1]))
+    assert not Path(options.output).exists()
+
+
+def test_nothing_is_held_out_of_images_that_were_given(options, data):
+    with pytest.raises(UserError, match=r"held_out = 9: .* were given already; .* data=images\.held_out\(9\)"):
+        train(replace(options, held_out=9), data=data)
 
 
 # Loaders and datasets.

@@ -283,7 +283,34 @@ def test_a_teacher_with_the_classes_in_another_order_answers_in_the_students(pet
         Teacher(str(pets / "net"), student, ("cat", "wolf"), cpu)
 
 
+# where it is written to
+
+def test_the_output_folder_is_tried_first_and_goes_where_nothing_came_of_it(pets):
+    with pytest.raises(UserError, match=r"output .*/0\.png/out is a file, or lies below one; name the folder"):
+        evaluate_source(options(pets, model="no such net", output=str(pets / "pets" / "cat" / "0.png" / "out")))
+    with pytest.raises(UserError, match="no model of this name"):
+        evaluate_source(options(pets, model="no such net", output=str(pets / "results" / "out")))
+    assert not (pets / "results").exists()
+
+
+def test_what_was_measured_is_said_where_it_can_not_be_written(pets, caplog):
+    (pets / "out" / "results.json").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"results\.json is not a regular file"):
+        evaluate_source(options(pets, output=str(pets / "out")))
+    assert "measured, but not written:" in caplog.text and "top-1 100.00%" in caplog.text
+
+
 # what is no measurement
+
+def test_a_net_for_images_of_one_channel_is_refused(net, pets):
+    gray = save_model(timm.create_model("wrn_10_2", num_classes=2, in_chans=1), pets / "gray", classes=("dog", "cat"))
+    says = r"gray for images of 1 channel: here all are RGB, gray ones are made so; leave in_chans out"
+    for use in (lambda: predict([pets / "pets" / "cat"], str(gray)),
+                lambda: evaluate_source(options(pets, model=str(gray))),
+                lambda: Teacher(str(gray), net, ("dog", "cat"))):
+        with pytest.raises(UserError, match=says):
+            use()
+
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_answers_that_are_not_finite_are_no_measurement(value, net, dataset, tmp_path):

@@ -128,6 +128,22 @@ def test_from_scratch_needs_a_net_that_has_a_form_without_weights(options):
         versus_scratch(replace(options, model=str(first.folder / "model"), output=options.output + "2"))
 
 
+def test_a_run_in_the_place_of_the_second_training_is_found_before_the_first(options, tmp_path, monkeypatch):
+    options = replace(options, epochs=1)
+    train(replace(options, output=f"{options.output}-scratch"))
+    with pytest.raises(UserError, match="run-scratch holds a run already"):
+        versus_scratch(options)
+    assert not Path(options.output).exists()
+
+    monkeypatch.chdir(tmp_path)
+    name = f"wrn_10_2.{Path(options.dataset).name}"
+    Path("runs").mkdir()
+    Path("run-scratch").rename(f"runs/{name}.1-scratch")
+    runs = versus_scratch(replace(options, output=None))
+    assert [run.folder.name for run in runs] == [f"{name}.2", f"{name}.2-scratch"]
+    assert not Path(f"runs/{name}.1").exists()
+
+
 def test_freeze_trains_the_classifier_alone(options):
     torch.manual_seed(0)
     first = train(replace(options, epochs=1))
@@ -168,6 +184,16 @@ def test_the_learning_rate_follows_the_schedule(settings, expected):
         assert optimizer.param_groups[0]["lr"] == pytest.approx(rate), update
 
 
+def test_milestones_that_no_epoch_reaches_are_said(caplog):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    paper = TrainOptions(schedule="step", decay_at=(60, 120, 160), warmup=0.0, epochs=200)
+    schedule(optimizer, paper, updates=10)
+    assert not caplog.messages
+    schedule(optimizer, replace(paper, epochs=120), updates=10)
+    (said,) = caplog.messages
+    assert said.startswith("the training ends after 120 epochs, before decay_at lowers the learning rate at 120, 160: ")
+
+
 def test_images_in_memory_train_and_every_step_is_told(options, colours):
     data = tuple(load_dataset(str(colours), split, size=8) for split in ("train", "test"))
     steps = []
@@ -202,6 +228,11 @@ def test_no_step_waits_for_the_device(options):
 
 def test_any_timm_model_trains(options):
     assert train(replace(options, model="resnet10t", image_size=32, epochs=1)).accuracy >= 0
+
+
+def test_a_net_for_gray_images_is_refused(options):
+    with pytest.raises(UserError, match=r"model wrn_10_2 for images of 1 channel: .*; leave in_chans out"):
+        train(replace(options, model_kwargs=("in_chans=1",)))
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_says_where(options):

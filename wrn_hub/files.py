@@ -10,6 +10,7 @@ import os
 import platform
 import secrets
 import stat
+import tempfile
 import time
 import tomllib
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ except ImportError:  # Windows has none
 
 __all__ = [
     "cache_folder", "from_home", "locked", "read_csv", "read_json", "read_tensors", "read_text", "read_toml",
-    "write_whole"]
+    "writable", "write_whole"]
 
 
 def cache_folder(kind: str) -> Path:
@@ -169,9 +170,38 @@ def write_whole(path: str | Path, content: str | bytes | memoryview, durable: bo
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(beside, place)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError):  # of a full disk it names no file, else the one beside
+            error.filename = str(path)
         with suppress(OSError):
             os.unlink(beside)
+        raise
+
+
+@contextmanager
+def writable(folder: str | Path) -> Iterator[None]:
+    """Make a folder, and a file in it that goes again, before the work whose result is to be written there.
+
+    What was made of it for nothing, since the work failed, is removed.
+
+    Raises:
+        UserError: it can't be written to.
+    """
+    place = Path(folder)
+    new = [above for above in (place, *place.parents) if not os.path.exists(above)]
+    try:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=place).close()
+        except OSError as error:
+            file = isinstance(error, FileExistsError | NotADirectoryError)
+            why = "is a file, or lies below one" if file else f"can't be written to ({error.strerror})"
+            raise UserError(f"output {folder} {why}; name the folder that is to be written to") from None
+        yield
+    except BaseException:
+        for made in new:
+            with suppress(OSError):  # it holds something
+                made.rmdir()
         raise
 
 

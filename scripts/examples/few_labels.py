@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from wrn_hub import Augmentation, TrainLoader, TrainOptions, load_dataset, train
+from wrn_hub.training.settings import flip_of
 
 
 def views(weak: TrainLoader, strong: TrainLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -47,9 +48,11 @@ def main() -> None:
 
     cfg = timm.get_pretrained_cfg(args.model)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    flip = flip_of("auto", images.name, images.classes)  # as the trainer does: digits aren't mirrored
     unlabelled = [
         TrainLoader(images, 7 * args.batch_size, cfg.mean, cfg.std, device, augmentation)
-        for augmentation in (Augmentation(), Augmentation(augment="trivial", cutout=args.image_size // 2))]
+        for augmentation in (
+            Augmentation(flip=flip), Augmentation(flip=flip, augment="trivial", cutout=args.image_size // 2))]
     pairs = views(*unlabelled)
 
     def fixmatch(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

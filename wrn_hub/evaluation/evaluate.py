@@ -4,6 +4,7 @@ import logging
 import os
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from ..data.loader import EvalLoader
 from ..data.names import named
 from ..data.sources import split_to_measure
 from ..errors import UserError
-from ..files import read_json, write_whole
+from ..files import read_json, writable, write_whole
 from ..kernels.winograd import computes, winograd
 from ..models.build import ModelSource, class_names
 from ..models.preprocess import data_config, sees_upright
@@ -246,12 +247,20 @@ def evaluate(
         worst = metrics.worst(logits, labels)
         pixels = _seen(dataset.subset(worst.numpy()), config, options.workers).images if len(worst) else np.empty(
             (0, size, size, 3), dtype=np.uint8)
-        folder = Path(options.output)
-        write_whole(folder / "logits.safetensors", save(kept))
-        write_whole(folder / "worst.safetensors", save(
-            {"images": torch.from_numpy(np.ascontiguousarray(pixels)), "index": worst}))
-        results.write(folder / "results.json")
+        worst_images = {"images": torch.from_numpy(np.ascontiguousarray(pixels)), "index": worst}
+        _write(Path(options.output), results, kept, worst_images)
     return results
+
+
+def _write(folder: Path, results: Results, kept: dict[str, torch.Tensor], worst: dict[str, torch.Tensor]) -> None:
+    """All that is kept of a measurement; where that fails, what was found is said at least."""
+    try:
+        write_whole(folder / "logits.safetensors", save(kept))
+        write_whole(folder / "worst.safetensors", save(worst))
+        results.write(folder / "results.json")
+    except (OSError, UserError):
+        _log.warning("measured, but not written:\n%s", results.summary())
+        raise
 
 
 def _in_files(dataset: Images) -> FileDataset:
@@ -309,17 +318,16 @@ def evaluate_source(options: EvaluateOptions, command: str = "") -> Results | No
 
     Raises:
         UserError: no such model, weights or data, the model doesn't tell the dataset's classes apart, its weights
-            aren't finite, or memory doesn't suffice.
+            aren't finite, memory doesn't suffice, or the output folder can't be written to, which is found first.
     """
-    output = Path(options.output) if options.output else None
-    if output and output.exists() and not output.is_dir():
-        raise UserError(f"{output} is a file; name the folder that results.json is to be written to")
     use_cores()
     accelerator = accelerator_for(options.precision)
-    with enough_memory("the images, the net and a batch have to fit at the same time; try a smaller --batch-size"):
+    output = writable(options.output) if options.output and accelerator.is_main_process else nullcontext()
+    enough = enough_memory("the images, the net and a batch have to fit at the same time; try a smaller --batch-size")
+    with output, enough:
         source = ModelSource.parse(options.model)
         # before the images: that weights are missing is known at once
-        net = source.create(pretrained=True, **arguments(options.model_kwargs))
+        net = source.create_for_rgb(pretrained=True, **arguments(options.model_kwargs))
         config = data_config(
             net.pretrained_cfg, options.image_size, options.crop_pct, options.crop_mode, options.interpolation)
         images = local_main_first(lambda: _load(options, source.name, config, sees_upright(net.pretrained_cfg)))

@@ -70,7 +70,7 @@ class Predictor:
         classes: Their names in the order of the probabilities.
 
     Raises:
-        UserError: there is no such model, or its weights don't fit it.
+        UserError: there is no such model, its weights don't fit it, or it isn't for RGB.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Predictor:
         interpolation: str | None = None,
     ) -> None:
         self._name, self._device = model, PartialState().device
-        self.net = ModelSource.parse(model).create(pretrained=True).to(self._device).eval()
+        self.net = ModelSource.parse(model).create_for_rgb(pretrained=True).to(self._device).eval()
         self.config = data_config(self.net.pretrained_cfg, image_size, crop_pct, crop_mode, interpolation)
         self.classes = class_names(self.net)
         self._transform = create_transform(**self.config, is_training=False)

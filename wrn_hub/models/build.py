@@ -112,6 +112,19 @@ class ModelSource:
             check_tensors(state, f"model {self.name}", whole_numbers=state)
         return net
 
+    def create_for_rgb(self, pretrained: bool, num_classes: int | None = None, **kwargs: Any) -> nn.Module:
+        """Build the model as :meth:`create` does, to see images as all are here: in RGB.
+
+        Raises:
+            UserError: it is for images of another number of channels; and as :meth:`create`.
+        """
+        for channels in (kwargs.get("in_chans", 3), (self.cfg.get("input_size") or (3,))[0]):
+            if channels != 3:
+                raise UserError(
+                    f"model {self.name} for images of {channels} channel{'s' * (channels != 1)}: here all are RGB, "
+                    "gray ones are made so; leave in_chans out, and a net that was made with it has to be made anew")
+        return self.create(pretrained, num_classes, **kwargs)
+
     def _create_from_file(self, kwargs: dict[str, Any]) -> nn.Module:
         """The net of a folder or a Hub id, whose weights are held against what timm made of them."""
         file = self.weights_file

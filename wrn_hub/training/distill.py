@@ -29,7 +29,7 @@ class Teacher:
         self, name: str | nn.Module, student: nn.Module, classes: tuple[str, ...], device: torch.device | str = "cpu",
         resize: bool = True,
     ) -> None:
-        model = ModelSource.parse(name).create(pretrained=True) if isinstance(name, str) else name
+        model = ModelSource.parse(name).create_for_rgb(pretrained=True) if isinstance(name, str) else name
         who = name if isinstance(name, str) else type(name).__name__
         index = logits_for(model, f"teacher {who}", classes, "take one that was trained on it")
         self.index = None if index is None else index.to(device)

@@ -1,16 +1,36 @@
 """Fine-tuning: the trainer with other defaults, the same net from scratch beside it, and how they were chosen."""
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import Stopped, UserError
 from ..models.build import ModelSource
+from ..processes import process_state
 from ..recipes import finetune_recipe
+from .folder import claimed
 from .options import TrainOptions
 from .trainer import TrainResult, train
 
 __all__ = ["choose_lr", "versus_scratch"]
+
+
+def _with_free_folders(options: TrainOptions) -> TrainOptions:
+    """The options with an output folder that is free, and the one with ``-scratch`` behind it is too.
+
+    Raises:
+        UserError: the folder was named, and one of the two isn't.
+    """
+    with ExitStack() as held:  # a number that was tried and isn't wanted has to stay taken for the next to come
+        while True:
+            folder = held.enter_context(claimed(options, process_state()))
+            try:
+                with claimed(replace(options, output=f"{folder}-scratch"), process_state()):
+                    return replace(options, output=str(folder))
+            except UserError:
+                if options.output:
+                    raise
 
 
 def versus_scratch(options: TrainOptions) -> tuple[TrainResult, TrainResult]:
@@ -20,12 +40,14 @@ def versus_scratch(options: TrainOptions) -> tuple[TrainResult, TrainResult]:
         (fine-tuned, from scratch); the second run's folder is the first's with ``-scratch`` behind it.
 
     Raises:
-        UserError: besides bad options: the model is a folder or a Hub id, which has no form without weights.
+        UserError: besides bad options: the model is a folder or a Hub id, which has no form without weights; one of the
+            two folders holds a run already, which is found before the first training.
         Stopped: SIGTERM came; says how to go on with both.
     """
     if ":" in ModelSource.parse(options.model).name:
         raise UserError(
             f"model {options.model} comes with its weights: to train from scratch too, name the timm model that it is")
+    options = _with_free_folders(options)
     tuned = train(options)
     scratch = replace(
         options, pretrained=False, lr=finetune_recipe()["scratch"]["lr"], output=f"{tuned.folder}-scratch",

@@ -30,11 +30,11 @@ def build_model(source: ModelSource, options: TrainOptions, training: TrainImage
     """The net with as many classes as the images have, and the ``pretrained_cfg`` that says what they are brought to.
 
     Raises:
-        UserError: there is no such net, or its weights can't be had or are damaged.
+        UserError: there is no such net, it isn't for RGB, or its weights can't be had or are damaged.
     """
     fixed = source.cfg.get("fixed_input_size") and size != source.size  # a net that has to know its images' size
     rates = {name: getattr(options, name) for name in ("drop_rate", "block_drop_rate", "drop_path_rate")}
-    model = source.create(
+    model = source.create_for_rgb(
         options.pretrained, num_classes=len(training.classes),
         **{"img_size": size if fixed else None, **rates, **arguments(options.model_kwargs)})
     cfg = dict(model.pretrained_cfg)
@@ -140,6 +140,11 @@ def schedule(optimizer: torch.optim.Optimizer, options: TrainOptions, updates: i
         options: The schedule, its warm-up and its epochs.
         updates: Updates an epoch.
     """
+    if idle := [epoch for epoch in options.decay_at if epoch >= options.epochs]:
+        _log.warning(
+            "the training ends after %d epochs, before decay_at lowers the learning rate at %s: name earlier ones (the "
+            "paper's are 30, 60 and 80%% of the way), or take the linear schedule, which fits any number of epochs",
+            options.epochs, ", ".join(map(str, idle)))
     warmup = options.warmup * options.epochs
     scheduler, _ = create_scheduler_v2(
         optimizer, {"linear": "poly", "step": "multistep"}.get(options.schedule, options.schedule),

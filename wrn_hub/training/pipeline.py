@@ -26,8 +26,8 @@ from .broken import without_broken
 from .options import FILES_ALONE, MEMORY_ALONE, TrainOptions
 
 __all__ = [
-    "Images", "TrainImages", "drawn", "kind_of", "load_images", "make_loader", "settled", "side_of", "usual_settings",
-    "workers_for"]
+    "Images", "TrainImages", "drawn", "kind_of", "load_images", "make_loader", "settled", "side_of", "side_of_given",
+    "usual_settings", "workers_for"]
 
 Images = ImageDataset | FileDataset
 TrainImages = Images | StreamDataset
@@ -49,6 +49,33 @@ def side_of(images: TrainImages) -> int:
     if not isinstance(images, ImageDataset):
         raise UserError("image_size: a net that doesn't say its size, and images in files: give --image-size")
     return images.images.shape[1]
+
+
+def side_of_given(options: TrainOptions, data: tuple[Images, Images], size: int | None) -> int:
+    """Side in pixels to train with where the images were given: that of those in memory, which stay as they are.
+
+    Args:
+        options: As given.
+        data: Images to train on and to measure on.
+        size: What the options or the net say of a side.
+
+    Raises:
+        UserError: images in memory are of another; or some are to be held out of those that were given.
+    """
+    if options.held_out:
+        raise UserError(
+            f"held_out = {options.held_out}: the images to measure on were given already; to measure on a part of "
+            f"those to train on, give data=images.held_out({options.held_out}) and leave this out")
+    training, test = data
+    if size is None or (options.image_size is None and isinstance(training, ImageDataset)):
+        size = side_of(training)
+    for what, images, side in (("train", training, size), ("measure", test, options.test_size or size)):
+        if isinstance(images, ImageDataset) and images.images.shape[1:3] != (side, side):
+            height, width = images.images.shape[1:3]
+            raise UserError(
+                f"the images to {what} on were given with {width}x{height} pixels, needed are {side}x{side} (image_size"
+                f"; by default the side of those to train on): load_dataset(..., size={side}) brings them to it")
+    return size
 
 
 def _choose(options: TrainOptions, size: int | None, images: int, saved: dict[str, Any] | None) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 from torch import nn
 from tqdm.auto import tqdm
 
+from ..data.file_loader import FileTrainLoader
+from ..data.loader import TrainLoader
 from .options import TrainOptions
 
 __all__ = ["Progress", "banner", "duration", "epoch_line", "heard"]
@@ -55,8 +57,8 @@ def duration(seconds: float) -> str:
 
 
 def banner(
-    options: TrainOptions, settings: dict[str, Any], model: nn.Module, steps: int, sizes: list[int],
-    test: str, folder: Path,
+    options: TrainOptions, settings: dict[str, Any], model: nn.Module, loader: TrainLoader | FileTrainLoader,
+    sizes: list[int], test: str, folder: Path,
 ) -> str:
     """What a training is about to do, in six lines.
 
@@ -64,7 +66,7 @@ def banner(
         options: As given.
         settings: With nothing left to be chosen, as args.json has them.
         model: The net.
-        steps: Of an epoch.
+        loader: Of an epoch's batches, which are smaller than asked for where there are fewer images.
         sizes: Side of the images in pixels, for each epoch.
         test: How many images are measured on, and which.
         folder: Of the run.
@@ -80,8 +82,9 @@ def banner(
         "images": f"{settings['images']:,} of {options.dataset} in {settings['classes']:,} classes; "
                   f"measured on {test}",
         "pixels": f"{', '.join(f'{size}x{size}' for size in dict.fromkeys(sizes))}; {mirrored}",
-        "steps": f"{options.epochs:,} epoch{'s' * (options.epochs > 1)} of {steps:,} steps, {options.batch_size:,} "
-                 f"images a step" + (f", {options.accumulate} steps an update" if options.accumulate > 1 else ""),
+        "steps": f"{options.epochs:,} epoch{'s' * (options.epochs > 1)} of {len(loader):,} steps, "
+                 f"{loader.batch_size:,} images a step"
+                 + (f", {options.accumulate} steps an update" if options.accumulate > 1 else ""),
         "on": f"{settings['hardware']}; {processes} process{'es' * (processes > 1)}; {settings['precision']}"
               + ("; 3x3 convolutions by Winograd's algorithm" if settings["winograd"] == "on" else ""),
         "output": f"{folder}; SIGTERM or Ctrl-C saves and ends, the same command with --output {folder} --resume goes "

@@ -36,7 +36,7 @@ from .memory import out_of_memory
 from .module import adopt, keep_model, name_of, own_size, with_own
 from .options import CUDA_GRAPHS, TrainOptions
 from .parts import build_model, build_optimizer, schedule, uses_winograd
-from .pipeline import Images, TrainImages, drawn, load_images, make_loader, side_of, workers_for
+from .pipeline import Images, TrainImages, drawn, load_images, make_loader, side_of, side_of_given, workers_for
 from .report import Progress, banner, epoch_line, heard
 from .settings import changes, check_resumed, resolved
 from .state import RunState, check_saved
@@ -146,7 +146,8 @@ def train(
     Args:
         options: Everything that decides the result.
         recipe: Name of the recipe that the options come from, for the record.
-        data: Images to train on and to measure on, in place of the dataset that the options name.
+        data: Images to train on and to measure on, in place of the dataset that the options name. Those in memory are
+            of one side, which ``image_size`` is by default, and are looked at as they are.
         after_step: Called after every step; what it raises ends the training.
         model: Any module that takes images float32 (B, 3, H, W), normalised, and returns logits (B, classes), in place
             of the net that the options name. It is trained in place. Its ``pretrained_cfg``, where it has one, says how
@@ -231,6 +232,7 @@ def prepare(
 
     source = ModelSource.parse(options.model) if own is None else ModelSource(options.model, {})
     size = options.image_size or (source.size if own is None else own_size(own))
+    size = side_of_given(options, data, size) if data else size
     before = (saved.get("settings") or read_settings(folder)) if saved else None  # older checkpoints don't carry them
     training, test = drawn(options, *(data or load_images(options, size, folder, before)))
     size = size or side_of(training)
@@ -273,7 +275,7 @@ def prepare(
     _begin_record(run)
     if accelerator.is_main_process:
         measured = f"{len(test):,} {run.measured_on}"
-        _log.info("%s", banner(options, settings, model, len(loader), sizes, measured, folder))
+        _log.info("%s", banner(options, settings, model, loader, sizes, measured, folder))
         if saved:
             _log.info("goes on after epoch %d, step %d", len(state.history), state.step)
     interrupt.start(accelerator, folder)
