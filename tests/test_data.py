@@ -757,6 +757,10 @@ def test_images_of_other_modes_become_rgb():
     assert np.array_equal(decode(encoded(alpha), ""), pixels)
     deep = Image.fromarray(gray.astype(np.uint16) * 256 + 77)  # 16 bits
     assert np.array_equal(decode(encoded(deep), ""), np.stack([gray] * 3, axis=2))
+    for most in (65535, 1023):  # a PGM file says what white is
+        values = (gray.astype(np.uint32) * most // 255).astype(">u2")
+        found = decode(b"P5 6 8 %d\n" % most + values.tobytes(), "")
+        assert np.array_equal(found, np.stack([values.astype(np.uint32) * 65535 // most >> 8] * 3, axis=2))
     palette = rgb.quantize(16)
     assert np.array_equal(decode(encoded(palette), ""), np.asarray(palette.convert("RGB")))
     assert np.array_equal(decode(encoded(palette, transparency=0), ""), np.asarray(palette.convert("RGB")))
