@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import UserError, first_line
 from .encoded import EncodedSplit, ImageFiles, printable
 from .names import in_order
-from .splits import choose_split, fifth, kind_of_split
+from .splits import choose_split, fifth, kind_of_split, say_without_splits
 
 __all__ = ["SUFFIXES", "has_splits", "image_files", "read_folder"]
 
@@ -17,7 +17,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".pgm", ".ppm", ".tif", ".
 _LAYOUTS = (
     "FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, FOLDER/CLASS/*, the parquet files of a Hub dataset, or the official "
     "files of CIFAR")
-
 _log = logging.getLogger(__name__)
 
 
@@ -163,12 +162,8 @@ def read_folder(folder: Path, split: str) -> EncodedSplit:
         _refuse_splits(folder, names)
         classes = names
         found = _images_of([folder / name for name in classes], folder)
-        if split == "all":
-            files = found
-            _log.info("%s has no train and test folders: it is taken whole", folder)
-        else:
-            files = {name: _fifth(folder / name, found[name], split) for name in classes}
-            _log.info("%s has no train and test folders: a fifth of every class is for testing", folder)
+        files = found if split == "all" else {name: _fifth(folder / name, found[name], split) for name in classes}
+        say_without_splits(folder, split)
     if len(classes) < 2:
         inside = f"; or is {folder / classes[0]} the dataset?" if len(_subfolders(folder / classes[0])) > 1 else ""
         raise UserError(f"{folder} holds one class, {classes[0]!r}: needed are two or more folders of images"
