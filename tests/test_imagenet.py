@@ -281,6 +281,14 @@ def test_a_net_is_measured_on_what_its_own_training_left_out(tmp_path, form, cap
     assert evaluate_source(options(model, images, split="all")).dataset.images == 10
 
 
+def test_a_net_of_more_classes_is_measured_on_a_table_of_one(tmp_path):
+    images = write(tmp_path / "images", ["a"], count=2)
+    (images / "labels.csv").write_text("path,label\na/a_0.JPEG,a\na/a_1.JPEG,a\n")
+    model = save(tmp_path / "model", 2, ("b", "a"), input_size=(3, 64, 64))
+    results = evaluate_source(options(model, images / "labels.csv"))
+    assert (results.dataset.images, results.among, list(results.per_class)) == (2, 2, ["a"])
+
+
 def test_a_thousand_classes_are_drawn_by_the_worst_of_them(tmp_path, monkeypatch):
     from wrn_hub.cards import card, plots
 

@@ -337,6 +337,22 @@ def test_what_is_wrong_with_a_table_is_said_in_one_line(table, colours, tmp_path
         load_dataset(str(tmp_path / "saved"), "train", size=8, image_column="image")
 
 
+def test_there_is_no_training_on_one_class_whatever_the_images_come_from(options, table, colours, tmp_path):
+    rows = (table / "metadata.csv").read_text().splitlines()
+    content = [f"{row},{'camera' if number else 'source'}" for number, row in enumerate(rows)]
+    (table / "metadata.csv").write_text("\n".join(content) + "\n")
+    reds = as_datasets(colours).filter(lambda row: row["label"] == 2).remove_columns("thumbnail")
+    reds.save_to_disk(tmp_path / "saved")  # with the names of three classes
+    for dataset, column, said in (
+            (table, "source", "all 58 images are of one class, 'camera', by column 'source'"),
+            (tmp_path / "saved", None, "all 24 images are of one class, 'red'")):
+        with pytest.raises(UserError, match=rf"\(train\): {said}: needed are two.* another column \(--label-column\)"):
+            train(replace(options, dataset=str(dataset), label_column=column))
+    assert not Path(options.output).exists()
+    assert len(load_files(str(table), "all", label_column="source").classes) == 1  # to measure a net of more on
+    assert len(load_files(str(tmp_path / "saved"), "test")) == 7
+
+
 def test_a_class_that_only_the_test_split_has_is_refused(table, tmp_path):
     (tmp_path / "split").mkdir()
     for split, label in (("train", "red"), ("test", "pink")):
