@@ -607,6 +607,21 @@ def test_an_empty_class_folder(tmp_path):
         load_dataset(str(tmp_path), "train")
 
 
+def test_a_folder_of_trainings_is_no_class_and_a_class_with_a_training_in_it_stays_one(tmp_path):
+    write_folder(tmp_path, classes=("cat", "dog", "fish"))
+    for run in (tmp_path / "runs" / "pets" / "seed0", tmp_path / "fish"):
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "args.json").write_text("{}")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").write_text("")
+    assert load_files(str(tmp_path), "train").classes == ("cat", "dog", "fish")
+    for image in (tmp_path / "fish").glob("*.png"):
+        image.unlink()
+    (tmp_path / "fish" / "args.json").unlink()
+    with pytest.raises(UserError, match="fish holds no images"):
+        load_files(str(tmp_path), "train")
+
+
 def test_a_class_of_one_image_can_t_be_split(tmp_path):
     write_folder(tmp_path, 1)
     with pytest.raises(UserError, match="cat holds one image"):

@@ -353,6 +353,22 @@ def test_there_is_no_training_on_one_class_whatever_the_images_come_from(options
     assert len(load_files(str(tmp_path / "saved"), "test")) == 7
 
 
+def test_who_trains_within_a_folder_of_classes_may_do_so_again(options, photos, monkeypatch, caplog):
+    """What the trainings leave there is no class."""
+    caplog.set_level("INFO")
+    monkeypatch.chdir(photos / "train")
+    once = replace(options, dataset=".", epochs=1)
+    for output, place in ((None, "runs/wrn_10_2.train.1"), ("seed0", "seed0"), (None, "runs/wrn_10_2.train.2")):
+        caplog.clear()
+        run = train(replace(once, output=output)).folder
+        assert run == Path(place)
+        settings = json.loads((run / "args.json").read_text())
+        assert settings["images"] == 57 and class_names(timm.create_model(
+            f"local-dir:{run}/model", pretrained=True)) == sorted(COLOURS)
+        assert caplog.text.count("a fifth of every class is for testing") == 1
+        assert f"{run.parts[0]} holds no images but trainings: it is no class" in caplog.text
+
+
 def test_a_class_that_only_the_test_split_has_is_refused(table, tmp_path):
     (tmp_path / "split").mkdir()
     for split, label in (("train", "red"), ("test", "pink")):
