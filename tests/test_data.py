@@ -615,6 +615,8 @@ def test_a_folder_of_trainings_is_no_class_and_a_class_with_a_training_in_it_sta
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".lock").write_text("")
     assert load_files(str(tmp_path), "train").classes == ("cat", "dog", "fish")
+    with pytest.raises(UserError, match="runs holds no dataset"):
+        load_files(str(tmp_path / "runs"), "train")
     for image in (tmp_path / "fish").glob("*.png"):
         image.unlink()
     (tmp_path / "fish" / "args.json").unlink()

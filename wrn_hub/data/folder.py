@@ -153,9 +153,8 @@ def read_folder(folder: Path, split: str) -> EncodedSplit:
             that ``train`` lacks, a class whose name isn't text, or splits under names that aren't known.
     """
     names = _subfolders(folder)
-    splits = [name for name in names if kind_of_split(name)]
     if has_splits(folder):
-        trained = any(kind_of_split(name) == "train" for name in splits)
+        trained = any(kind_of_split(name) == "train" for name in names)
         training = _split_root(folder, names, "train" if trained else split)
         classes, root = _subfolders(training), _split_root(folder, names, split)
         present = _subfolders(root)
@@ -167,10 +166,10 @@ def read_folder(folder: Path, split: str) -> EncodedSplit:
             _log.info(
                 "%s has no images of %d of %d classes: %s", root, len(missing), len(classes), ", ".join(missing[:5]))
         files = _images_of([root / name for name in present], root)
-    elif len(names) == len(splits):
-        raise UserError(f"{folder} holds no dataset: needed are {_LAYOUTS}{_or_table(folder)}")
     else:
         classes = [name for name in names if not _holds_trainings(folder / name)]
+        if all(map(kind_of_split, classes)):
+            raise UserError(f"{folder} holds no dataset: needed are {_LAYOUTS}{_or_table(folder)}")
         _refuse_splits(folder, classes)
         found = _images_of([folder / name for name in classes], folder)
         files = found if split == "all" else {name: _fifth(folder / name, found[name], split) for name in classes}
