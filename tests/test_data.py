@@ -607,6 +607,23 @@ def test_an_empty_class_folder(tmp_path):
         load_dataset(str(tmp_path), "train")
 
 
+def test_a_folder_of_trainings_is_no_class_and_a_class_with_a_training_in_it_stays_one(tmp_path):
+    write_folder(tmp_path, classes=("cat", "dog", "fish"))
+    for run in (tmp_path / "runs" / "pets" / "seed0", tmp_path / "fish"):
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "args.json").write_text("{}")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").write_text("")
+    assert load_files(str(tmp_path), "train").classes == ("cat", "dog", "fish")
+    with pytest.raises(UserError, match="runs holds no dataset"):
+        load_files(str(tmp_path / "runs"), "train")
+    for image in (tmp_path / "fish").glob("*.png"):
+        image.unlink()
+    (tmp_path / "fish" / "args.json").unlink()
+    with pytest.raises(UserError, match="fish holds no images"):
+        load_files(str(tmp_path), "train")
+
+
 def test_a_class_of_one_image_can_t_be_split(tmp_path):
     write_folder(tmp_path, 1)
     with pytest.raises(UserError, match="cat holds one image"):
@@ -757,6 +774,10 @@ def test_images_of_other_modes_become_rgb():
     assert np.array_equal(decode(encoded(alpha), ""), pixels)
     deep = Image.fromarray(gray.astype(np.uint16) * 256 + 77)  # 16 bits
     assert np.array_equal(decode(encoded(deep), ""), np.stack([gray] * 3, axis=2))
+    for most in (65535, 1023):  # a PGM file says what white is
+        values = (gray.astype(np.uint32) * most // 255).astype(">u2")
+        found = decode(b"P5 6 8 %d\n" % most + values.tobytes(), "")
+        assert np.array_equal(found, np.stack([values.astype(np.uint32) * 65535 // most >> 8] * 3, axis=2))
     palette = rgb.quantize(16)
     assert np.array_equal(decode(encoded(palette), ""), np.asarray(palette.convert("RGB")))
     assert np.array_equal(decode(encoded(palette, transparency=0), ""), np.asarray(palette.convert("RGB")))

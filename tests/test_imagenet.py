@@ -264,13 +264,29 @@ def test_real_labels_are_by_the_numbers_of_the_validation_images(tmp_path):
         evaluate_source(options(model, tmp_path / "val", real_labels=str(tmp_path / "real.json")))
 
 
-def test_a_net_is_measured_on_what_its_own_training_left_out(tmp_path):
+@pytest.mark.parametrize("form", ["folder", "table"])
+def test_a_net_is_measured_on_what_its_own_training_left_out(tmp_path, form, caplog):
+    caplog.set_level("INFO")
     images = write(tmp_path / "images", ["a", "b"], count=5)
+    if form == "table":
+        rows = [f"{path.relative_to(images)},{path.parent.name}" for path in images.glob("*/*")]
+        images = images / "labels.csv"
+        images.write_text("\n".join(["path,label", *rows]))
     model = save(tmp_path / "run" / "model", 2, ("a", "b"), input_size=(3, 64, 64))
-    assert evaluate_source(options(model, images)).dataset.images == 10
+    whole = evaluate_source(options(model, images)).dataset
+    assert (whole.name, whole.split, whole.images) == (images.name, "all", 10)
     (tmp_path / "run" / "args.json").write_text(json.dumps({"dataset": str(images)}))
     assert evaluate_source(options(model, images)).dataset.images == 2
+    assert "measured is the fifth of every class that the net's training left out" in caplog.text
     assert evaluate_source(options(model, images, split="all")).dataset.images == 10
+
+
+def test_a_net_of_more_classes_is_measured_on_a_table_of_one(tmp_path):
+    images = write(tmp_path / "images", ["a"], count=2)
+    (images / "labels.csv").write_text("path,label\na/a_0.JPEG,a\na/a_1.JPEG,a\n")
+    model = save(tmp_path / "model", 2, ("b", "a"), input_size=(3, 64, 64))
+    results = evaluate_source(options(model, images / "labels.csv"))
+    assert (results.dataset.images, results.among, list(results.per_class)) == (2, 2, ["a"])
 
 
 def test_a_thousand_classes_are_drawn_by_the_worst_of_them(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from wrn_hub.__main__ import main
 from wrn_hub.cards.user_card import user_card
 from wrn_hub.data import load_dataset, load_files
 from wrn_hub.data.columns import in_order
+from wrn_hub.data.sources import split_to_measure
 from wrn_hub.errors import UserError
 from wrn_hub.models.build import class_names
 from wrn_hub.training.trainer import train
@@ -178,6 +179,105 @@ def test_tables_and_saved_datasets_of_paths_hold_what_the_folders_hold(colours, 
     assert len(load_files(str(photos / "train.csv"), "test", **named)) == 21
 
 
+def test_a_table_without_splits_is_taken_whole_where_it_is_measured(photos, caplog):
+    caplog.set_level("INFO")
+    named = {"image_column": "photo", "label_column": "kind"}
+    for name in ("labels.csv", "train.csv"):  # where no table of another split lies beside it
+        paths(photos).to_csv(photos / name)
+        whole = str(photos / name)
+        assert split_to_measure(whole) == "all" and len(load_files(whole, "all", **named)) == 72
+        assert [len(load_files(whole, split, **named)) for split in ("train", "test")] == [57, 15]
+        (photos / name).unlink()
+    assert "labels.csv has no train and test splits: it is taken whole" in caplog.text
+
+
+def test_a_table_of_a_split_is_measured_itself_and_has_its_classes_from_the_training_table_beside_it(photos):
+    named = {"image_column": "photo", "label_column": "kind"}
+    paths(photos).to_csv(photos / "train.csv")
+    paths(photos, "test").to_csv(photos / "test.csv")
+    red = paths(photos, "test").filter(lambda row: row["kind"] == "red")
+    red.to_csv(photos / "val.csv")
+    for name, count in (("train.csv", 21), ("test.csv", 21), ("val.csv", 7)):
+        assert split_to_measure(name, photos) == "test"
+        test = load_files(name, "test", photos, **named)
+        assert (len(test), test.classes) == (count, tuple(sorted(COLOURS)))
+        assert len(load_files(name, "train", photos, **named)) == 72
+    with pytest.raises(UserError, match=r"test\.csv \(all\): it has splits, so 'all' is none of them; choose train or"):
+        load_files("test.csv", "all", photos, **named)
+    (photos / "train.csv").unlink()
+    assert len(load_files("test.csv", "test", photos, **named)) == 21
+    with pytest.raises(UserError, match="has no train split, only test"):
+        load_files("test.csv", "train", photos, **named)
+
+
+def test_what_was_saved_without_splits_is_taken_whole_too(colours, table, tmp_path):
+    loaded = as_datasets(colours).remove_columns("thumbnail")
+    loaded.save_to_disk(tmp_path / "splits")
+    loaded["train"].save_to_disk(tmp_path / "saved")
+    assert split_to_measure(str(tmp_path / "splits")) == "test"
+    for whole in (table, tmp_path / "saved"):
+        assert split_to_measure(str(whole)) == "all" and len(load_files(str(whole), "all")) == 72
+    (table / "metadata.csv").unlink()
+    (table / "metadata.jsonl").write_text(
+        "".join(json.dumps({"file_name": f"{number}.png", "label": number % 2}) + "\n" for number in range(10)))
+    assert split_to_measure(str(table)) == "all" and len(load_files(str(table), "all")) == 10
+
+
+def write_csv(folder: Path, name: str, labels: list[str], head: str = "file_name,label") -> str:
+    """A table of as many images, and what it is as a dataset."""
+    folder.mkdir(exist_ok=True)
+    for number in range(len(labels)):
+        Image.new("RGB", (8, 8)).save(folder / f"{number}.png")
+    rows = [f"{number}.png,{label}" for number, label in enumerate(labels)]
+    (folder / name).write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
+    return str(folder if name == "metadata.csv" else folder / name)
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "labels.csv"])
+def test_labels_of_a_csv_are_the_texts_that_stand_there(tmp_path, name):
+    for number, labels in enumerate((["NA", "None", "cat", "null", "true"], ["007", "7", "08"], ["1", "1.0", "1.50"])):
+        found = load_files(write_csv(tmp_path / str(number), name, labels[::-1]), "all")
+        assert [found.classes[label] for label in found.labels] == labels[::-1]
+        assert found.classes == tuple(in_order(labels))
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "labels.csv"])
+def test_numbers_in_a_csv_are_in_their_order_and_who_has_no_label_is_noticed(tmp_path, name):
+    byte_order_mark = "\ufefffile_name,label"  # as Excel writes it
+    numbers = load_files(write_csv(tmp_path / "a", name, ["10", "9", "0", "-3"], byte_order_mark), "all")
+    assert numbers.classes == ("-3", "0", "9", "10") and numbers.labels.tolist() == [3, 2, 1, 0]
+    with pytest.raises(UserError, match=r"1 of 3 images have no label \(-1\)"):
+        load_files(write_csv(tmp_path / "b", name, ["0", "1", "-1"]), "all")
+    for labels in (["cat", "", "dog"], ["1", "", "2"]):
+        with pytest.raises(UserError, match="1 of 3 images have no label; measure on another split"):
+            load_files(write_csv(tmp_path / "c", name, labels), "all")
+    with pytest.raises(UserError, match="2 of 2 images have no label; measure on another split"):
+        load_files(write_csv(tmp_path / "d", name, ["", ""]), "all")
+    with pytest.raises(UserError, match=rf"{name}: a table without rows: the first line names its columns"):
+        load_files(write_csv(tmp_path / "e", name, []), "all")
+
+
+def test_a_metadata_csv_of_images_in_folders_of_splits(photos):
+    """One in each of these folders, whatever they are called, or one above them."""
+    def write(folder: Path, images: str) -> None:
+        rows = [f"{path.relative_to(folder).as_posix()},{path.parent.name}" for path in folder.glob(images)]
+        (folder / "metadata.csv").write_text("\n".join(["file_name,label", *rows]) + "\n")
+
+    def check() -> None:
+        assert split_to_measure(str(photos)) == "test"
+        for split, count in (("train", 72), ("test", 21)):
+            found = load_files(str(photos), split)
+            assert (len(found), found.classes) == (count, tuple(sorted(COLOURS)))
+
+    (photos / "train").rename(photos / "Training")
+    write(photos, "*/*/*.png")
+    check()
+    (photos / "metadata.csv").unlink()
+    for name in ("Training", "test"):
+        write(photos / name, "*/*.png")
+    check()
+
+
 def test_what_is_wrong_with_a_table_of_paths_is_said_in_one_line(photos):
     (photos / "labels.csv").write_text("path,label\ntest/red/none.png,red\n")
     with pytest.raises(UserError, match=r"its table names .*/none\.png, and there is no such file"):
@@ -235,6 +335,38 @@ def test_what_is_wrong_with_a_table_is_said_in_one_line(table, colours, tmp_path
     (tmp_path / "saved" / "dataset_info.json").write_text("{")
     with pytest.raises(UserError, match="can't be loaded through the datasets library: "):
         load_dataset(str(tmp_path / "saved"), "train", size=8, image_column="image")
+
+
+def test_there_is_no_training_on_one_class_whatever_the_images_come_from(options, table, colours, tmp_path):
+    rows = (table / "metadata.csv").read_text().splitlines()
+    content = [f"{row},{'camera' if number else 'source'}" for number, row in enumerate(rows)]
+    (table / "metadata.csv").write_text("\n".join(content) + "\n")
+    reds = as_datasets(colours).filter(lambda row: row["label"] == 2).remove_columns("thumbnail")
+    reds.save_to_disk(tmp_path / "saved")  # with the names of three classes
+    for dataset, column, said in (
+            (table, "source", "all 58 images are of one class, 'camera', by column 'source'"),
+            (tmp_path / "saved", None, "all 24 images are of one class, 'red'")):
+        with pytest.raises(UserError, match=rf"\(train\): {said}: needed are two.* another column \(--label-column\)"):
+            train(replace(options, dataset=str(dataset), label_column=column))
+    assert not Path(options.output).exists()
+    assert len(load_files(str(table), "all", label_column="source").classes) == 1  # to measure a net of more on
+    assert len(load_files(str(tmp_path / "saved"), "test")) == 7
+
+
+def test_who_trains_within_a_folder_of_classes_may_do_so_again(options, photos, monkeypatch, caplog):
+    """What the trainings leave there is no class."""
+    caplog.set_level("INFO")
+    monkeypatch.chdir(photos / "train")
+    once = replace(options, dataset=".", epochs=1)
+    for output, place in ((None, "runs/wrn_10_2.train.1"), ("seed0", "seed0"), (None, "runs/wrn_10_2.train.2")):
+        caplog.clear()
+        run = train(replace(once, output=output)).folder
+        assert run == Path(place)
+        settings = json.loads((run / "args.json").read_text())
+        assert settings["images"] == 57 and class_names(timm.create_model(
+            f"local-dir:{run}/model", pretrained=True)) == sorted(COLOURS)
+        assert caplog.text.count("a fifth of every class is for testing") == 1
+        assert f"{run.parts[0]} holds no images but trainings: it is no class" in caplog.text
 
 
 def test_a_class_that_only_the_test_split_has_is_refused(table, tmp_path):

@@ -108,13 +108,13 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, by the names in its first line.
+    """The rows of a CSV file, by the names in its first line, before which Excel's mark of UTF-8 may stand.
 
     Raises:
         UserError: it can't be read, isn't CSV, or a row has more or fewer values than the first line has names.
     """
     try:
-        rows = list(csv.DictReader(io.StringIO(read_text(path))))
+        rows = list(csv.DictReader(io.StringIO(read_text(path).removeprefix("﻿"))))
     except csv.Error as error:
         raise UserError(f"{path}: not CSV ({first_line(error)})") from None
     for number, row in enumerate(rows, start=1):

@@ -236,7 +236,8 @@ def decoded(data: bytes, where: str, upright: bool = True, most_pixels: int | No
             if upright:
                 ImageOps.exif_transpose(image, in_place=True)
             rgb: Image.Image = image
-            if image.mode.startswith("I;16"):  # PIL's own conversion clips at 255
+            if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM"):
+                # 16 bits, those of a PGM file scaled to all of them; PIL's own conversion clips at 255
                 rgb = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             elif image.mode in ("I", "F"):
                 raise ValueError(f"pixels of mode {image.mode} have no known range; save it with 8 or 16 bits")

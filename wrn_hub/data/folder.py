@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import UserError, first_line
 from .encoded import EncodedSplit, ImageFiles, printable
 from .names import in_order
-from .splits import choose_split, fifth, kind_of_split
+from .splits import choose_split, fifth, kind_of_split, say_without_splits
 
 __all__ = ["SUFFIXES", "has_splits", "image_files", "read_folder"]
 
@@ -17,6 +17,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".pgm", ".ppm", ".tif", ".
 _LAYOUTS = (
     "FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, FOLDER/CLASS/*, the parquet files of a Hub dataset, or the official "
     "files of CIFAR")
+_RUN = {".lock", "args.json"}  # what stands in the folder of a training, the first from its beginning on
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +86,15 @@ def _holds_images(folder: Path) -> bool:
     return any(path.suffix.lower() in SUFFIXES and not _hidden(path.name) for path in folder.iterdir())
 
 
+def _holds_trainings(folder: Path) -> bool:
+    """Whether a folder is where trainings write, that one among them which reads it now, and so no class; one with an
+    image in it, at whatever depth, is a class."""
+    if all(_RUN.isdisjoint(names) for _, _, names in os.walk(folder)) or image_files(folder):
+        return False
+    _log.info("%s holds no images but trainings: it is no class", folder)
+    return True
+
+
 def _refuse_splits(folder: Path, names: list[str]) -> None:
     """Refuse folders that aren't called splits and yet look like them: the same two or more folders are in each."""
     inside = [set(_subfolders(folder / name)) for name in names]
@@ -128,8 +138,8 @@ def read_folder(folder: Path, split: str) -> EncodedSplit:
     ``eval`` stand in for ``test`` where that is missing; capitals don't matter. The classes are the folders in
     ``train``, sorted, by number where all are numbers; where there is no ``train``, those in the split itself. Without
     splits a fifth of every class is for testing, chosen by the hash of the files' names, so always the same one; the
-    log says so. Class folders may have folders of their own; hidden files and folders are passed over, and the log
-    counts files with other suffixes than those of images.
+    log says so. Class folders may have folders of their own; hidden files and folders are passed over, and without
+    splits folders of trainings too; the log counts files with other suffixes than those of images.
 
     Args:
         folder: FOLDER.
@@ -143,9 +153,8 @@ def read_folder(folder: Path, split: str) -> EncodedSplit:
             that ``train`` lacks, a class whose name isn't text, or splits under names that aren't known.
     """
     names = _subfolders(folder)
-    splits = [name for name in names if kind_of_split(name)]
     if has_splits(folder):
-        trained = any(kind_of_split(name) == "train" for name in splits)
+        trained = any(kind_of_split(name) == "train" for name in names)
         training = _split_root(folder, names, "train" if trained else split)
         classes, root = _subfolders(training), _split_root(folder, names, split)
         present = _subfolders(root)
@@ -157,18 +166,14 @@ def read_folder(folder: Path, split: str) -> EncodedSplit:
             _log.info(
                 "%s has no images of %d of %d classes: %s", root, len(missing), len(classes), ", ".join(missing[:5]))
         files = _images_of([root / name for name in present], root)
-    elif len(names) == len(splits):
-        raise UserError(f"{folder} holds no dataset: needed are {_LAYOUTS}{_or_table(folder)}")
     else:
-        _refuse_splits(folder, names)
-        classes = names
+        classes = [name for name in names if not _holds_trainings(folder / name)]
+        if all(map(kind_of_split, classes)):
+            raise UserError(f"{folder} holds no dataset: needed are {_LAYOUTS}{_or_table(folder)}")
+        _refuse_splits(folder, classes)
         found = _images_of([folder / name for name in classes], folder)
-        if split == "all":
-            files = found
-            _log.info("%s has no train and test folders: it is taken whole", folder)
-        else:
-            files = {name: _fifth(folder / name, found[name], split) for name in classes}
-            _log.info("%s has no train and test folders: a fifth of every class is for testing", folder)
+        files = found if split == "all" else {name: _fifth(folder / name, found[name], split) for name in classes}
+        say_without_splits(folder, split)
     if len(classes) < 2:
         inside = f"; or is {folder / classes[0]} the dataset?" if len(_subfolders(folder / classes[0])) > 1 else ""
         raise UserError(f"{folder} holds one class, {classes[0]!r}: needed are two or more folders of images"

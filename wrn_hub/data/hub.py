@@ -22,16 +22,14 @@ from .columns import BY_TYPE, Asked, Columns, check_images, find_columns, is_tex
 from .encoded import EncodedSplit, ImageFiles, Images, Picked, image_bytes
 from .hub_splits import HubSplits
 from .names import in_order, labels_by_name
-from .splits import choose_split, fifth, kind_of_split
+from .splits import choose_split, fifth, kind_of_split, say_without_splits, without_splits
+from .tables import METADATA, TABLES, from_csv, from_metadata, tables_by_split
 
 __all__ = [
-    "TABLES", "ParquetImages", "asking", "holds_parquet", "holds_saved", "image_in", "loading", "read_hub",
-    "read_parquet", "read_saved", "read_table"]
-
-TABLES = {".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}  # of paths and labels: what datasets calls their kind
+    "ParquetImages", "asking", "holds_parquet", "holds_saved", "image_in", "loading", "read_hub", "read_parquet",
+    "read_saved", "read_table", "saved_splits"]
 
 _SMALL_GROUP = 8  # rows of a parquet file that are read for one of them without much harm
-_TABLE = "metadata"  # the file of file names and labels, as the imagefolder of the datasets library has it
 _SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk writes of several splits, and of one
 
 _log = logging.getLogger(__name__)
@@ -69,7 +67,7 @@ def _parquet_files(folder: Path) -> dict[str, list[Path]]:
     """Split -> its files: SPLIT-*.parquet or SPLIT/*.parquet in the folder or in the folders of its configurations."""
     files: dict[str, list[Path]] = {}
     for path in sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")]):
-        if path.stem == _TABLE:
+        if path.stem == METADATA:
             continue
         split = re.split(r"[-._]", path.name)[0]
         files.setdefault(split if kind_of_split(split) else path.parent.name, []).append(path)
@@ -470,7 +468,7 @@ def _split_of(
 def _tables(folder: Path) -> list[Path]:
     """The tables of file names and labels in a folder of images, or in its splits' folders."""
     places = [folder, *(path for path in folder.iterdir() if kind_of_split(path.name) and path.is_dir())]
-    found = [path for place in places for path in sorted(place.glob(f"{_TABLE}.*"))]
+    found = [path for place in places for path in sorted(place.glob(f"{METADATA}.*"))]
     return [path for path in found if path.suffix == ".parquet" or (
         path.suffix in (".csv", ".jsonl") and b"file_name" in _first_line(path))]
 
@@ -488,6 +486,21 @@ def holds_saved(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _SAVED) or bool(_tables(folder))
 
 
+def saved_splits(folder: Path, where: str) -> dict[str, Any]:
+    """Split -> what :func:`read_saved` reads it from; "train" where there are none.
+
+    Raises:
+        UserError: it can't be loaded.
+    """
+    folder = folder.resolve()
+    tables = _tables(folder)
+    if not tables:
+        return _loaded(where, lambda datasets: datasets.load_from_disk(str(folder)))
+    if all(path.suffix == ".csv" for path in tables):
+        return from_metadata(folder, tables)
+    return _loaded(where, lambda datasets: datasets.load_dataset("imagefolder", data_dir=str(folder)))
+
+
 def read_saved(folder: Path, split: str, where: str, asked: Asked = BY_TYPE) -> EncodedSplit:
     """Read a split of what ``save_to_disk`` wrote, or of images with a table of their labels.
 
@@ -498,41 +511,37 @@ def read_saved(folder: Path, split: str, where: str, asked: Asked = BY_TYPE) -> 
 
     Args:
         folder: The folder.
-        split: "train" or "test"; a validation split stands in for a missing "test".
+        split: "train" or "test"; a validation split stands in for a missing "test"; without splits "all" too.
         where: What to call the dataset in an error.
         asked: Columns that the user names; by default those of the types Image and ClassLabel, or one called "label".
 
     Raises:
         UserError: it can't be loaded; there is no such split or column, or several could be meant.
     """
-    table = bool(_tables(folder))
-    if table:
-        splits = _loaded(where, lambda datasets: datasets.load_dataset("imagefolder", data_dir=str(folder.resolve())))
-    else:
-        splits = _loaded(where, lambda datasets: datasets.load_from_disk(str(folder)))
-    return _of_files(splits, split, where, asked, folder, table)
+    return _of_files(saved_splits(folder, where), split, where, asked, folder, table=bool(_tables(folder)))
 
 
 def read_table(path: Path, split: str, where: str, asked: Asked = BY_TYPE) -> EncodedSplit:
     """Read a split of a table of images' paths, which count from its folder, and labels; see :func:`read_saved`.
 
-    Of a table that is called as a training split is, those of the other splits are tables of the same kind beside it.
+    Of a table that is called as a split is, those of other splits are beside it; see :func:`tables_by_split`.
 
     Args:
         path: The table, one of :data:`TABLES`.
-        split: "train" or "test"; a validation split stands in for a missing "test".
+        split: "train" or "test"; a validation split stands in for a missing "test"; without splits "all" too.
         where: What to call the dataset in an error.
         asked: Columns that the user names; by default the first of texts with a usual name, and "label".
 
     Raises:
         UserError: it can't be loaded; there is no such split, column or file.
     """
-    files = {"train": str(path)}
-    if kind_of_split(path.stem) == "train":
-        files = {other.stem: str(other) for other in sorted(path.parent.glob(f"*{path.suffix}"))
-                 if kind_of_split(other.stem)}
-    splits = _loaded(where, lambda datasets: datasets.load_dataset(TABLES[path.suffix], data_files=files))
-    return _of_files(splits, split, where, asked, path.parent, table=False)
+    tables = tables_by_split(path)
+    if path.suffix == ".csv":
+        splits = {name: from_csv(table) for name, table in tables.items()}
+    else:
+        splits = _loaded(where, lambda datasets: datasets.load_dataset(
+            TABLES[path.suffix], data_files={name: str(table) for name, table in tables.items()}))
+    return _of_files(splits, split, where, asked, path, table=False)
 
 
 def _loaded(where: str, load: Callable[[Any], Any]) -> dict[str, Any]:
@@ -557,21 +566,23 @@ def loading(where: str) -> Iterator[None]:
         raise UserError(f"{where} can't be loaded through the datasets library: {reason[:300]}") from error
 
 
-def _of_files(splits: dict[str, Any], split: str, where: str, asked: Asked, folder: Path, table: bool) -> EncodedSplit:
-    """A split of what was loaded from a folder; of a table, or where paths are texts, the images are files."""
-    fifth = all(kind_of_split(name) == "train" for name in splits)
+def _of_files(splits: dict[str, Any], split: str, where: str, asked: Asked, source: Path, table: bool) -> EncodedSplit:
+    """A split of what was loaded from a folder or a table; of a table, or where paths are texts, the images are files.
+    """
+    folder = source.parent if source.is_file() else source
+    whole = without_splits(splits)
     chosen, columns, labels, classes = _split_of(
-        splits, lambda name: splits[name].features.to_dict(), "train" if fifth else split, where, None, asked,
+        splits, lambda name: splits[name].features.to_dict(), "train" if whole else split, where, None, asked,
         paths=True)
     cells, places = chosen.data.column(columns.image), np.arange(len(labels))
     names = _names_in(cells)
-    if fifth:
-        places = _fifth([Path(name or str(place)) for place, name in enumerate(names)], labels, split)
-        _log.info("%s has no train and test splits: a fifth of every class is for testing", folder)
+    if whole:
+        places = _part([Path(name or str(place)) for place, name in enumerate(names)], labels, split)
+        say_without_splits(source, split)
     if table or is_text(cells.type):
         return EncodedSplit(_files_of(names, places, folder.resolve(), where), labels[places], classes)
     images = HubImages(chosen, columns.image, folder.name, None)
-    return EncodedSplit(Picked(images, places) if fifth else images, labels[places], classes)
+    return EncodedSplit(Picked(images, places) if whole else images, labels[places], classes)
 
 
 def _names_in(cells: Any) -> list[str | None]:
@@ -594,8 +605,10 @@ def _files_of(names: Sequence[str | None], places: np.ndarray, root: Path, where
     return ImageFiles(root, [paths[place] for place in places])
 
 
-def _fifth(paths: Sequence[Path], labels: np.ndarray, split: str) -> np.ndarray:
+def _part(paths: Sequence[Path], labels: np.ndarray, split: str) -> np.ndarray:
     """Places of the images of a split where the table knows none: of each class a fifth is for testing."""
+    if split == "all":
+        return np.arange(len(paths))
     testing = []
     for label in np.unique(labels):
         of_class = np.flatnonzero(labels == label)

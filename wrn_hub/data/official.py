@@ -9,6 +9,7 @@ from ..errors import UserError, first_line
 from ..facts import DATASETS
 from ..pickles import StandIn, unpickle
 from .encoded import EncodedSplit, PixelImages
+from .splits import choose_split
 
 __all__ = ["FOLDERS", "find_official", "read_official", "read_pickle"]
 
@@ -109,7 +110,7 @@ def read_official(dataset: str, split: str, folder: Path) -> EncodedSplit:
     Raises:
         UserError: a file is missing, damaged, or asks for more than arrays.
     """
-    files = [folder / name for name in _FILES[dataset, split]]
+    files = [folder / name for name in _FILES[dataset, choose_split(split, ("train", "test"), dataset)]]
     parts = [read_pickle(path, "data", "labels" if dataset == "cifar10" else "fine_labels") for path in files]
     images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
     return EncodedSplit(PixelImages(images, f"{dataset} ({split})", files), labels, DATASETS[dataset].classes)

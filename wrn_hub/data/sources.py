@@ -14,12 +14,14 @@ from .dataset import ImageDataset
 from .encoded import EncodedSplit, PixelImages, decode, stack
 from .files import FileDataset
 from .folder import has_splits, read_folder
-from .hub import TABLES, holds_parquet, holds_saved, read_hub, read_parquet, read_saved, read_table
+from .hub import holds_parquet, holds_saved, read_hub, read_parquet, read_saved, read_table, saved_splits
 from .imagenet import known
 from .names import labels_by_name
 from .official import FOLDERS, find_official, read_official
 from .sample import SAMPLE
+from .splits import without_splits
 from .stream import StreamDataset, stream_files, stream_hub
+from .tables import TABLES, tables_by_split
 from .tars import holds_tars, read_tars
 
 __all__ = ["in_memory", "load_dataset", "load_files", "load_stream", "split_to_measure"]
@@ -94,19 +96,23 @@ def _folder(data_dir: str | os.PathLike | None) -> Path | None:
     return folder
 
 
-def _without_splits(name: str, folder: Path | None) -> bool:
-    """Whether it is a folder of class folders alone, not of splits."""
-    return not (folder is None or folder.is_file() or find_official(folder) == name or has_splits(folder) or any(
-        holds(folder) for holds in (holds_parquet, holds_tars, holds_saved)))
-
-
 def split_to_measure(name: str, data_dir: str | os.PathLike | None = None) -> str:
-    """"all" of a folder of classes without splits, "test" of everything else; see :func:`load_files`.
+    """"all" of what has no splits: a folder of classes, a table, what was saved so; "test" of everything else; see
+    :func:`load_files`.
 
     Raises:
-        UserError: there is no such dataset.
+        UserError: there is no such dataset, or it can't be loaded.
     """
-    return "all" if _without_splits(*_locate(name, _folder(data_dir))) else "test"
+    name, folder = _locate(name, _folder(data_dir))
+    if folder is None or find_official(folder) == name:
+        return "test"
+    if folder.is_file():
+        whole = without_splits(tables_by_split(folder))
+    elif holds_saved(folder) and not holds_parquet(folder):
+        whole = without_splits(saved_splits(folder, str(folder)))
+    else:
+        whole = not (holds_parquet(folder) or holds_tars(folder) or has_splits(folder))
+    return "all" if whole else "test"
 
 
 def _found(
@@ -126,7 +132,7 @@ def load_files(
 ) -> FileDataset:
     """Load a split of a dataset, but for its images, which stay in their files; see :func:`load_dataset`.
 
-    A folder of classes without splits has a third one, "all": each of its images.
+    What has no splits, a folder of classes or a table, has a third one, "all": each of its images.
 
     Raises:
         UserError: there is no such dataset or split; a label is missing or out of range; a class is one that the
@@ -136,8 +142,6 @@ def load_files(
         raise UserError(f"split {split!r}: allowed are train and test")
     asked = Asked(image_column, label_column)
     name, folder, facts = _found(name, data_dir, asked)
-    if split == "all" and not _without_splits(name, folder):
-        raise UserError(f"{name}: it has splits, so 'all' is none of them; choose train or test")
     if folder is None:
         encoded = read_hub(facts.hub_id if facts else name, split, facts, asked)
     elif folder.is_file():
@@ -209,7 +213,7 @@ def load_dataset(
                                   with a metadata.csv, .jsonl or .parquet of their ``file_name`` and ``label``, or what
                                   ``save_to_disk`` of the ``datasets`` library wrote
     a table                       FOLDER/labels.csv, .jsonl or .parquet: a column of images' paths, which count from
-                                  FOLDER, and one of labels; beside FOLDER/train.csv FOLDER/test.csv is of its split
+                                  FOLDER, and one of labels; FOLDER/train.csv and FOLDER/test.csv beside it are splits
     a Hub id, "org/name"          a copy of its parquet files in ``data_dir``, else the Hub
     ============================  ====================================================================================
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import UserError
 
-__all__ = ["choose_split", "fifth", "kind_of_split"]
+__all__ = ["choose_split", "fifth", "kind_of_split", "say_without_splits", "without_splits"]
 
 # in the order in which they are preferred, in small letters
 _NAMES = {
@@ -24,6 +24,18 @@ def kind_of_split(name: str) -> str | None:
     return next((kind for kind, names in _NAMES.items() if name.lower() in names), None)
 
 
+def without_splits(names: Iterable[str]) -> bool:
+    """Whether there is nothing to measure on but a part of what is there to train on."""
+    return all(kind_of_split(name) == "train" for name in names)
+
+
+def say_without_splits(source: Path, split: str) -> None:
+    """Tell the log what a split is where there are none; of two that are read for a training once, with the first."""
+    if split != "test":
+        what = "it is taken whole" if split == "all" else "a fifth of every class is for testing"
+        _log.info("%s has no train and test splits: %s", source, what)
+
+
 def choose_split(split: str, available: Iterable[str], where: str) -> str:
     """The name under which ``split`` is available: one of its own, or, for "test", one of a validation split.
 
@@ -33,8 +45,10 @@ def choose_split(split: str, available: Iterable[str], where: str) -> str:
         where: What to call the dataset in an error.
 
     Raises:
-        UserError: no split of these names is available.
+        UserError: no split of these names is available; or it is "all", which they are not.
     """
+    if split == "all":
+        raise UserError(f"{where}: it has splits, so 'all' is none of them; choose train or test")
     available = sorted(available)
     for kind in (split, "validation") if split == "test" else (split,):
         found = sorted((_NAMES[kind].index(name.lower()), name) for name in available if kind_of_split(name) == kind)

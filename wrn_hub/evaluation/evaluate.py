@@ -216,7 +216,7 @@ def evaluate(
         model=name,
         weights_sha256=weights_sha256,
         dataset=Dataset(
-            Path(dataset.name).name if Path(dataset.name).is_dir() else dataset.name, dataset.split, len(dataset),
+            Path(dataset.name).name if Path(dataset.name).exists() else dataset.name, dataset.split, len(dataset),
             dataset.fingerprint, dataset.revision),
         preprocessing=preprocessing,
         top1=metrics.top_k(logits, labels),
@@ -293,12 +293,14 @@ def _load(options: EvaluateOptions, model: str, config: dict[str, Any], upright:
     split = options.split or split_to_measure(options.dataset, options.data_dir)
     if split == "all" and not options.split and _trained_on(model, options.dataset):
         split = "test"
+        _log.info("%s has no train and test splits: measured is the fifth of every class that the net's training left "
+                  "out", options.dataset)
     files = load_files(
         options.dataset, split, options.data_dir, image_column=options.image_column, label_column=options.label_column)
     files = replace(files, upright=upright)
     if split == "all" and not options.split:
         _log.warning(
-            "%s has no train and test folders: all of its %d images are measured; where the net was trained on it, add "
+            "%s has no train and test splits: all of its %d images are measured; where the net was trained on it, add "
             "--split test, for the fifth that its training left out", options.dataset, len(files))
     if options.real_labels:
         return files

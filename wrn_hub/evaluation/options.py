@@ -21,7 +21,7 @@ class EvaluateOptions:
     dataset: str = option("cifar10", "name, Hub id or folder")
     data_dir: str | None = option(None, "folder that holds the dataset")
     split: str | None = option(
-        None, "which images; test by default, and of a folder without splits all", ("test", "train", "all"))
+        None, "which images; test by default, and of what has no splits all", ("test", "train", "all"))
     image_size: int | None = option(None, "side in pixels; the model's own (test) size by default")
     crop_pct: float | None = option(
         None, "side of the part that is seen, over the side that the image is brought to; the model's own by default")

@@ -32,7 +32,7 @@ class Dataset:
 
     Attributes:
         name: As the package knows it; for a folder its name.
-        split: "test" or "train"; "all" of a folder without splits that was measured whole.
+        split: "test" or "train"; "all" of what has no splits and was measured whole.
         images: How many.
         fingerprint: sha256 of shape, pixels and labels; of images in files see
             :attr:`wrn_hub.data.files.FileDataset.fingerprint`.

@@ -23,7 +23,7 @@ _LOCK = ".lock"
 
 def _next_free(options: TrainOptions) -> Path:
     """A folder of the next free number; that it could be made is what makes it ours."""
-    model, dataset = (Path(text.split(":")[-1]).name for text in (options.model, options.dataset))
+    model, dataset = (Path(text.split(":")[-1]).resolve().name for text in (options.model, options.dataset))
     Path("runs").mkdir(exist_ok=True)
     for number in count(1):
         folder = Path("runs") / f"{model}.{dataset}.{number}"

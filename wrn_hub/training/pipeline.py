@@ -6,10 +6,12 @@ it is decides what is drawn, and so the result: it depends on the images alone, 
 """
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import Accelerator
 
 from ..data import FileDataset, ImageDataset, load_files
@@ -87,6 +89,15 @@ def _choose(options: TrainOptions, size: int | None, images: int, saved: dict[st
     return "memory" if size is None else usual_pipeline(size, images)
 
 
+def _refuse_one_class(training: FileDataset | StreamDataset, found: Sequence[str], options: TrainOptions) -> None:
+    """A net that trains on images of one class is soon always right, and of no use."""
+    if len(found) < 2:
+        by = f", by column {options.label_column!r}" if options.label_column else ""
+        raise UserError(
+            f"{training.name} (train): all {len(training)} images are of one class, {found[0]!r}{by}: needed are two "
+            "or more; add images of another, or name another column (--label-column)")
+
+
 def load_images(
     options: TrainOptions, size: int | None, folder: Path, saved: dict[str, Any] | None
 ) -> tuple[TrainImages, Images]:
@@ -99,7 +110,7 @@ def load_images(
         saved: The settings that the run began with, if it is resumed.
 
     Raises:
-        UserError: the images can't be had; or there are broken ones, which are named.
+        UserError: the images can't be had, or are of one class; or there are broken ones, which are named.
     """
     def load(split: str) -> FileDataset:
         return load_files(
@@ -112,9 +123,11 @@ def load_images(
             images=options.stream_images))
         test = local_main_first(lambda: load("test"))
         without_broken([None, test], options.broken, workers_for(options), folder)
+        _refuse_one_class(stream, stream.classes, options)
         return stream.with_classes(test.classes), test
     splits = ("train",) if options.held_out else ("train", "test")
     files = local_main_first(lambda: [load(split) for split in splits])
+    _refuse_one_class(files[0], [files[0].classes[label] for label in np.unique(files[0].labels)], options)
     if _choose(options, size, len(files[0]), saved) == "files":
         copied = local_main_first(files[0].images.in_any_order)
         files[0] = replace(files[0], images=copied)
