@@ -114,7 +114,7 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
         UserError: it can't be read, isn't CSV, or a row has more or fewer values than the first line has names.
     """
     try:
-        rows = list(csv.DictReader(io.StringIO(read_text(path).removeprefix("﻿"))))
+        rows = list(csv.DictReader(io.StringIO(read_text(path).removeprefix("\ufeff"))))
     except csv.Error as error:
         raise UserError(f"{path}: not CSV ({first_line(error)})") from None
     for number, row in enumerate(rows, start=1):
