@@ -222,7 +222,7 @@ def test_what_is_missing_is_trained_and_the_page_says_what_was_seen(tiny, finish
     code, said, _ = study(tiny, "--threads", 1)
     assert code == 0 and str(finished / "README.md") in said
     page = (finished / "README.md").read_text()
-    assert "Not run yet" not in page and "Of 1 claim checked here" in page and "95 % interval" in page
+    assert "Not run yet" not in page and "The claim checked here " in page and "95 % interval" in page
     assert "**What a reader learns:** Nothing, with so few images." in page
     assert "100 images of sample in 32x32 pixels" in page and "saw the same images" not in page  # all of a seed did
     assert "| Nothing, with so few images. |" in index_text([read], finished.parent)

@@ -171,7 +171,10 @@ def _headline(seen: Seen) -> str:
     done, wanted = len(seen.runs), seen.scale.seeds * len(seen.scale.nets)
     so_far = f", after {done} of {wanted} trainings" if done < wanted else ""
     every = sum(kinds.values())
-    return f"Of {every} claim{'s' * (every > 1)} checked here, {listed(parts)}{so_far}"
+    if len(parts) == 1:
+        subject = {1: "The claim", 2: "Both claims"}.get(every, f"All {every} claims")
+        return f"{subject} checked here {parts[0].partition(' ')[2]}{so_far}"
+    return f"Of {every} claims checked here, {listed(parts)}{so_far}"
 
 
 def index_text(studies: Sequence[Study], root: Path) -> str:
@@ -186,7 +189,7 @@ def index_text(studies: Sequence[Study], root: Path) -> str:
     return "\n\n".join([
         "# Studies",
         "What the paper and the texts that teach it say of Wide ResNets, each claim with the command that checks it: "
-        "`python scripts/study.py NAME`, on two cores in hours, or with `--scale paper` by the paper's own schedule. "
+        "`python scripts/study.py NAME`, on two cores in an hour or two, or with `--scale paper` by the paper's own schedule. "
         "Several seeds; a difference counts where it is more than its 95 % interval, and a claim that doesn't appear "
         "is reported so.",
         table(["study", "what was seen", "what a reader learns"], rows)]) + "\n"
