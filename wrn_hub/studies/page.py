@@ -190,8 +190,8 @@ def index_text(studies: Sequence[Study], root: Path) -> str:
         "# Studies",
         "What the paper and the texts that teach it say of Wide ResNets, each claim with the command that checks it: "
         "`python scripts/study.py NAME`, on two cores in an hour or two, or with `--scale paper` by the paper's own "
-        "schedule. Several seeds; a difference counts where it is more than its 95 % interval, and a claim that doesn't "
-        "appear is reported so.",
+        "schedule. Several seeds; a difference counts where it is more than its 95 % interval, and a claim that "
+        "doesn't appear is reported so.",
         table(["study", "what was seen", "what a reader learns"], rows)]) + "\n"
 
 
