@@ -6,8 +6,8 @@ python scripts/maintain/zoo.py next --data-dir DATA       train the first that i
 python scripts/maintain/zoo.py next --again wrn_16_2.cifar10 --data-dir DATA
                                                           all trainings of a weight anew, staging nothing
 
-A weight is done when what is staged was trained exactly as the list says. Which recipe stands in the list was chosen on
-held-out images of the training split; so what it gave is staged whatever the test split says of it.
+A weight is done when what is staged was trained exactly as the list says, and what a training gave is staged whatever
+the test split says of it; how its recipe was chosen, the list says.
 """
 import subprocess
 import sys

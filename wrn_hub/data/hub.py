@@ -567,8 +567,7 @@ def loading(where: str) -> Iterator[None]:
 
 
 def _of_files(splits: dict[str, Any], split: str, where: str, asked: Asked, source: Path, table: bool) -> EncodedSplit:
-    """A split of what was loaded from a folder or a table; of a table, or where paths are texts, the images are files.
-    """
+    """A split of what was loaded from a folder or a table; where it holds paths, the images are files."""
     folder = source.parent if source.is_file() else source
     whole = without_splits(splits)
     chosen, columns, labels, classes = _split_of(
