@@ -91,6 +91,9 @@ def test_a_net_of_any_depth_and_width_trains(options, data):
 def test_a_module_that_does_not_fit_is_refused(options, data):
     with pytest.raises(UserError, match=r"Mine gives \(2, 5\) for 2 images of 8x8: needed is \(2, 3\)"):
         train(options, data=data, model=Mine(5))
+    gray = nn.Sequential(nn.Conv2d(1, 3, 8), nn.Flatten())
+    with pytest.raises(UserError, match=r"Sequential can't take images of shape \(2, 3, 8, 8\), as all .* channels"):
+        train(options, data=data, model=gray)
     with pytest.raises(UserError, match=r"drop_rate, freeze: for nets of timm by their name; build .*Mine so before"):
         train(replace(options, drop_rate=0.1, freeze=True), data=data, model=Mine())
     assert not Path(options.output).exists()

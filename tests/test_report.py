@@ -42,7 +42,7 @@ def test_a_training_says_what_it_is_about_to_do(options, caplog):
 def test_fewer_images_than_a_batch_are_told_as_they_are(options, caplog):
     with caplog.at_level(logging.INFO):
         train(replace(options, epochs=1, batch_size=100))
-    assert "1 epoch of 1 steps, 72 images a step" in caplog.text
+    assert "1 epoch of 1 step, 72 images a step" in caplog.text
 
 
 def test_digits_and_letters_are_not_mirrored_and_the_option_is_named(options, caplog, colours, tmp_path):

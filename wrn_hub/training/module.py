@@ -11,7 +11,7 @@ from safetensors.torch import save
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..facts import DATASETS
 from ..files import write_whole
 from ..models.export import save_model
@@ -79,7 +79,7 @@ def adopt(model: nn.Module, options: TrainOptions, training: TrainImages, size: 
         size: Their side in pixels.
 
     Raises:
-        UserError: it doesn't give a logit for each class of the data.
+        UserError: it doesn't take RGB images of this size, or doesn't give a logit for each class of the data.
     """
     classes, before = len(training.classes), dict(getattr(model, "pretrained_cfg", {}))
     facts = DATASETS.get(training.name)
@@ -91,10 +91,17 @@ def adopt(model: nn.Module, options: TrainOptions, training: TrainImages, size: 
     cfg |= {"mean": options.mean or cfg["mean"], "std": options.std or cfg["std"]}
     modes = [(module, module.training) for module in model.modules()]
     parameter = next(model.parameters())
-    with torch.no_grad():
-        logits = model.eval()(torch.zeros(2, 3, size, size, dtype=parameter.dtype, device=parameter.device))
-    for module, mode in modes:
-        module.training = mode
+    images = torch.zeros(2, 3, size, size, dtype=parameter.dtype, device=parameter.device)
+    try:
+        with torch.no_grad():
+            logits = model.eval()(images)
+    except RuntimeError as error:
+        raise UserError(
+            f"{name_of(model)} can't take images of shape {tuple(images.shape)}, as all are here, gray ones too: "
+            f"{first_line(error)}") from error
+    finally:
+        for module, mode in modes:
+            module.training = mode
     found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if found != (2, classes):
         raise UserError(

@@ -82,8 +82,8 @@ def banner(
         "images": f"{settings['images']:,} of {options.dataset} in {settings['classes']:,} classes; "
                   f"measured on {test}",
         "pixels": f"{', '.join(f'{size}x{size}' for size in dict.fromkeys(sizes))}; {mirrored}",
-        "steps": f"{options.epochs:,} epoch{'s' * (options.epochs > 1)} of {len(loader):,} steps, "
-                 f"{loader.batch_size:,} images a step"
+        "steps": f"{options.epochs:,} epoch{'s' * (options.epochs > 1)} of {len(loader):,} "
+                 f"step{'s' * (len(loader) > 1)}, {loader.batch_size:,} images a step"
                  + (f", {options.accumulate} steps an update" if options.accumulate > 1 else ""),
         "on": f"{settings['hardware']}; {processes} process{'es' * (processes > 1)}; {settings['precision']}"
               + ("; 3x3 convolutions by Winograd's algorithm" if settings["winograd"] == "on" else ""),
