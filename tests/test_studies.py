@@ -226,6 +226,7 @@ def test_what_is_missing_is_trained_and_the_page_says_what_was_seen(tiny, finish
     assert "**What a reader learns:** Nothing, with so few images." in page
     assert "100 images of sample in 32x32 pixels" in page and "saw the same images" not in page  # all of a seed did
     assert "| Nothing, with so few images. |" in index_text([read], finished.parent)
+    assert "Its memory is the least of 3 measurements of the plain one." in page
     errors = [100 * (1 - run["top1"]) for run in json.loads((finished / "results.json").read_text())["small"]["runs"]]
     assert f"{sum(errors[:2]) / 2:.2f} ± {abs(errors[0] - errors[1]) / math.sqrt(2):.2f}" in page
     assert study(tiny, "--status")[1].splitlines()[-1].strip() == "time and memory of a step: measured"

@@ -27,7 +27,7 @@ def written(value: float, column: str) -> str:
         return f"{value / 2**20:,.0f} MiB"
     if column in _DIGITS:
         return f"{value:.{_DIGITS[column]}f}"
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:#.3g}".rstrip(".")
 
 
 @dataclass(frozen=True)
